@@ -1,0 +1,101 @@
+"""Data sets: from folders of medical images to batches. `--dataset_mode foo` is `FooDataset` in `data/foo_dataset.py`."""
+import random
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from util.errors import UserError
+
+
+def find_dataset_using_name(name):
+    """The BaseDataset subclass behind `--dataset_mode name`. Raises UserError that lists what exists."""
+    from data.base_dataset import BaseDataset
+
+    wanted = name.replace("_", "") + "dataset"
+    if not name.isidentifier() or find_spec(f"data.{name}_dataset") is None:
+        raise UserError(f"--dataset_mode {name}: no such data set; there are {', '.join(dataset_names())}")
+    module = import_module(f"data.{name}_dataset")
+    for member, cls in vars(module).items():
+        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseDataset):
+            return cls
+    raise UserError(f"--dataset_mode {name}: {module.__file__} holds no BaseDataset whose lower-case name is {wanted}")
+
+
+def dataset_names():
+    """Data sets that `--dataset_mode` takes: those that serve pairs or labelled images, not single modalities."""
+    names = sorted(p.stem.removesuffix("_dataset") for p in Path(__file__).parent.glob("*_dataset.py"))
+    return [n for n in names if n not in ("base", "modality", "mri", "ct", "pet")]
+
+
+def get_option_setter(name):
+    return find_dataset_using_name(name).modify_commandline_options
+
+
+def create_dataset(opt):
+    """The data set that opt.dataset_mode names, behind a loader that yields batches (dicts)."""
+    return CustomDatasetDataLoader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
+
+
+class EpochSampler(torch.utils.data.Sampler):
+    """The order of one epoch, drawn from (seed, epoch) alone, so that a stopped run can go on in the middle of it."""
+
+    def __init__(self, size, shuffle, seed):
+        self.size, self.shuffle, self.seed = size, shuffle, seed
+        self.epoch, self.skip = 0, 0
+
+    def __len__(self):
+        return self.size - self.skip
+
+    def __iter__(self):
+        order = np.arange(self.size)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
+        return iter(order[self.skip:].tolist())
+
+
+class CustomDatasetDataLoader:
+    """Batches of a data set. len() counts images, as upstream's does."""
+
+    def __init__(self, dataset, opt):
+        self.dataset, self.opt = dataset, opt
+        size = int(min(len(dataset), opt.max_dataset_size))
+        self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed)
+        # A last batch of one image breaks BatchNorm; the images it leaves out come up in another epoch.
+        drop_last = opt.isTrain and size >= opt.batch_size
+        workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if size > opt.batch_size else 0
+        self.loader = torch.utils.data.DataLoader(
+            dataset, opt.batch_size, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
+            worker_init_fn=self._seed_worker, pin_memory=str(opt.device).startswith("cuda"),
+            generator=torch.Generator().manual_seed(opt.seed))
+
+    def set_epoch(self, epoch, skip_batches=0):
+        """Selects the epoch to serve next, from its first batch or after `skip_batches`."""
+        self.sampler.epoch = epoch
+        self.sampler.skip = skip_batches * self.opt.batch_size
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
+    def _seed_worker(self, worker):
+        # For data sets that draw from the global generators (those written for the toolkit do).
+        seed = int(np.random.SeedSequence([self.opt.seed, self.sampler.epoch, worker]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)            # noqa: NPY002
+        torch.manual_seed(seed)
+
+    @property
+    def batches(self):
+        """Batches in a whole epoch."""
+        size, batch = self.sampler.size, self.opt.batch_size
+        return size // batch if self.loader.drop_last else -(-size // batch)
+
+    def load_data(self):
+        return self
+
+    def __len__(self):
+        return self.sampler.size
+
+    def __iter__(self):
+        return iter(self.loader)

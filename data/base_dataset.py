@@ -1,0 +1,66 @@
+"""What every data set is: upstream's contract, which plug-in files rely on, with its PIL transforms.
+
+The project's own data sets work on arrays of any depth (data/transforms.py); `get_params` and `get_transform` here serve
+data sets that were written for the toolkit and open their images with PIL.
+"""
+import random
+from abc import ABC, abstractmethod
+
+import torch
+from torchvision.transforms import v2
+
+from data.transforms import loading_size, round_up
+
+
+class BaseDataset(torch.utils.data.Dataset, ABC):
+    """A subclass implements __init__(opt), __len__ and __getitem__(index) -> dict of tensors in [-1, 1] and paths."""
+
+    def __init__(self, opt):
+        self.opt = opt
+        self.root = opt.dataroot
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train):
+        return parser
+
+    @abstractmethod
+    def __len__(self):
+        """Images in an epoch."""
+
+    @abstractmethod
+    def __getitem__(self, index):
+        """One item: a dict."""
+
+
+def get_params(opt, size):
+    """Random crop position and flip for an image of `size` (width, height): {"crop_pos": (x, y), "flip": bool}."""
+    height, width = loading_size(size[1], size[0], opt)
+    x = random.randint(0, max(0, width - opt.crop_size))
+    y = random.randint(0, max(0, height - opt.crop_size))
+    return {"crop_pos": (x, y), "flip": random.random() > 0.5}
+
+
+def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode.BICUBIC, convert=True):
+    """PIL image -> tensor (C, H, W) in [-1, 1] (or still PIL with convert=False), as --preprocess and --no_flip say.
+
+    Without `params`, the crop and the flip are drawn here.
+    """
+    steps = [v2.Grayscale(1)] if grayscale else []
+    steps.append(v2.Lambda(lambda image: _resized(image, opt, method)))
+    if "crop" in opt.preprocess:
+        steps.append(v2.RandomCrop(opt.crop_size) if params is None else
+                     v2.Lambda(lambda image: image.crop((*params["crop_pos"], params["crop_pos"][0] + opt.crop_size,
+                                                         params["crop_pos"][1] + opt.crop_size))))
+    if opt.preprocess == "none":
+        steps.append(v2.Lambda(lambda image: image.resize(tuple(round_up(n, 4) for n in image.size))))
+    if not opt.no_flip:
+        steps.append(v2.RandomHorizontalFlip(0.5 if params is None else float(params["flip"])))
+    if convert:
+        channels = 1 if grayscale else 3
+        steps += [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * channels, [0.5] * channels)]
+    return v2.Compose(steps)
+
+
+def _resized(image, opt, method):
+    height, width = loading_size(image.height, image.width, opt)
+    return image if (width, height) == image.size else v2.functional.resize(image, [height, width], method)

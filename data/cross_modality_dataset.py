@@ -1,0 +1,113 @@
+"""Source and target images side by side, unpaired, with their labels: what `cycle_gan` and `duiit` train on.
+
+`--dataroot` holds one folder a modality. The target is `--target`, every other folder is a source unless `--sources`
+names some. With one source an item is {A, A_label, A_paths, B, B_label, B_paths}; with several, each source has keys of
+its own, such as A_mri, A_mri_label, A_mri_paths.
+"""
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from data import splits
+from data.base_dataset import BaseDataset
+from data.modality_dataset import TargetImages, describe_labels, loader_of, report_labels
+from util.errors import UserError
+
+log = logging.getLogger(__name__)
+NOT_MODALITIES = ("truth",)              # scoring material that the phantom puts beside the modalities
+
+
+class CrossModalityDataset(BaseDataset):
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.target, self.sources = self.find_modalities(opt)
+        opt.target, opt.sources = self.target, ",".join(self.sources)
+        self.members = {m: self.load(m, opt) for m in (self.target, *self.sources)}
+        self.parts = splits.of_run(opt, {m: d.rows for m, d in self.members.items()})
+        if opt.isTrain and opt.phase == "train":
+            self._publish(opt)
+        self._narrow(opt.phase)
+        self.epoch = 0
+
+    # -- what there is -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def find_modalities(opt):
+        """(target, [source, …]): folder names under --dataroot. Raises UserError."""
+        root = Path(opt.dataroot)
+        names = modality_folders(root)
+        if opt.target not in names:
+            raise UserError(f"--target {opt.target}: {root} has no such folder; it holds {', '.join(names) or 'none'}")
+        wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else [n for n in names if n != opt.target]
+        missing = [s for s in wanted if s not in names]
+        if missing or opt.target in wanted:
+            raise UserError(f"--sources {opt.sources}: {missing[0] if missing else opt.target} is "
+                            f"{'not a folder of ' + str(root) if missing else 'the target'}; there are {', '.join(names)}")
+        if not wanted:
+            raise UserError(f"{root}: no source modality beside {opt.target}; put its images in a folder such as mri")
+        return opt.target, wanted
+
+    def load(self, modality, opt):
+        channels = opt.output_nc if modality == self.target else opt.input_nc
+        return loader_of(modality)(opt, Path(opt.dataroot) / modality, channels)
+
+    def _publish(self, opt):
+        """Tells the model and later commands, through opt, what they must know of the training images."""
+        rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"] for m, d in self.members.items()}
+        describe_labels([r for rs in rows.values() for r in rs], opt)
+        target = rows[self.target]
+        opt.target_range = [float(np.median([r.low for r in target])), float(np.median([r.high for r in target])),
+                            target[0].unit]
+        for modality, members in rows.items():
+            report_labels(modality, members)
+
+    def _narrow(self, part):
+        self.target_rows = self.members[self.target].rows
+        for modality, member in self.members.items():
+            member.keep(r for r, p in zip(member.rows, self.parts[modality], strict=True) if p == part)
+
+    def target_part(self, part):
+        """The target's rows of any part of the split."""
+        return [r for r, p in zip(self.target_rows, self.parts[self.target], strict=True) if p == part]
+
+    def held_out(self, part):
+        """Loader of the target's slices of a part of the split, whole and in order."""
+        return TargetImages(self.members[self.target], self.target_part(part)).loader()
+
+    # -- serving -----------------------------------------------------------------------------------------------
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return max(len(d) for d in self.members.values())
+
+    def __getitem__(self, index):
+        rng = np.random.default_rng([self.opt.seed, self.epoch, index])
+        item = {}
+        for number, source in enumerate(self.sources):
+            key = "A" if len(self.sources) == 1 else f"A_{source}"
+            member = self.members[source]
+            item.update(_keyed(key, member.item(index % len(member), rng) if number == 0 else
+                               member.item(self._other(index, member, rng), rng)))
+        target = self.members[self.target]
+        item.update(_keyed("B", target.item(self._other(index, target, rng), rng)))
+        return item
+
+    def _other(self, index, member, rng):
+        """Unpaired: the partner is drawn anew at each visit, unless the order is to be kept."""
+        return index % len(member) if self.opt.serial_batches else int(rng.integers(len(member)))
+
+
+def _keyed(key, item):
+    return {key: item["image"], f"{key}_label": item["label"], f"{key}_paths": item["path"]}
+
+
+def modality_folders(root):
+    """Names of the folders that hold a modality each. Raises UserError where `root` is missing."""
+    root = Path(root)
+    if not root.is_dir():
+        raise UserError(f"--dataroot {root}: no such folder")
+    return sorted(p.name for p in root.iterdir()
+                  if p.is_dir() and p.name not in NOT_MODALITIES and not p.name.startswith("."))

@@ -1,0 +1,92 @@
+"""Labelled target images for the predictor: the target modality's own, plus `--extra` folders of images with labels
+(translated ones, say), which are used for training only.
+
+An item is {B, B_label, B_paths}: B, because the predictor reads the target domain.
+"""
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from data import splits
+from data.base_dataset import BaseDataset
+from data.cross_modality_dataset import modality_folders
+from data.modality_dataset import TargetImages, describe_labels, loader_of, report_labels
+from util.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class LabelledDataset(BaseDataset):
+    @staticmethod
+    def modify_commandline_options(parser, is_train):
+        if is_train:
+            parser.add_argument("--extra", action="append", metavar="DIR",
+                                help="folder of labelled images to train on as well (may be given several times)")
+            parser.add_argument("--no_target", action="store_true",
+                                help="train on the --extra folders alone; the target is still validated and tested on")
+        return parser
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        names = modality_folders(opt.dataroot)
+        if opt.target not in names:
+            raise UserError(f"--target {opt.target}: {opt.dataroot} has no such folder; it holds {', '.join(names)}")
+        self.target, self.sources = opt.target, []
+        self.members = {opt.target: loader_of(opt.target)(opt, Path(opt.dataroot) / opt.target, opt.output_nc)}
+        main = self.members[opt.target]
+        parts = splits.of_run(opt, {opt.target: main.rows})[opt.target]
+        self.by_part = {part: [r for r, p in zip(main.rows, parts, strict=True) if p == part] for part in splits.PARTS}
+        held_out = {r.patient for part in ("val", "test") for r in self.by_part[part]}
+        main.keep(self.by_part[opt.phase])
+        training = opt.isTrain and opt.phase == "train"
+        if training:
+            self._add_extra(opt, main, held_out)
+            describe_labels([r for m in self.members.values() for r in m.rows], opt)
+            for name, member in self.members.items():
+                report_labels(name, member.rows)
+        self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
+                     if row.label is not None or not training]
+        self.epoch = 0
+        if training and not self.flat:
+            raise UserError(f"{main.folder}: no training image has a label, and no --extra folder brings any")
+
+    def _add_extra(self, opt, main, held_out):
+        if opt.no_target:
+            if not opt.extra:
+                raise UserError("--no_target: there is nothing to train on; name a folder with --extra")
+            main.keep([])
+        for folder in opt.extra:
+            if not Path(folder).is_dir():
+                raise UserError(f"--extra {folder}: no such folder")
+            member = loader_of(opt.target)(opt, folder, opt.output_nc)
+            member.keep(_without(member.rows, held_out, folder))
+            self.members[str(folder)] = member
+
+    def target_part(self, part):
+        """The target's rows of any part of the split."""
+        return self.by_part[part]
+
+    def held_out(self, part):
+        """Loader of the target's slices of a part of the split, whole and in order."""
+        return TargetImages(self.members[self.target], self.by_part[part]).loader()
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __len__(self):
+        return len(self.flat)
+
+    def __getitem__(self, index):
+        member, i = self.flat[index]
+        item = member.item(i, np.random.default_rng([self.opt.seed, self.epoch, index]))
+        return {"B": item["image"], "B_label": item["label"], "B_paths": item["path"]}
+
+
+def _without(rows, held_out, folder):
+    """A person who is held out of the target must not come back through an extra folder."""
+    kept = [r for r in rows if r.patient not in held_out]
+    if len(kept) < len(rows):
+        log.warning("%s: left out %d images of patients who are held out for validation or testing",
+                    folder, len(rows) - len(kept))
+    return kept

@@ -1,0 +1,130 @@
+"""One modality: its scans, labels and prepared slices. `mri`, `ct` and `pet` know how their data sets are distributed;
+a folder of any other name is read by the base class here.
+
+The data sets that serve batches (cross_modality, unaligned, labelled) are put together from these.
+"""
+import logging
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data import cohort, transforms
+from data.base_dataset import BaseDataset
+from data.labels import find_labelled_scans
+from util.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ModalityDataset(BaseDataset):
+    """The slices of one modality as items {image, label, path}.
+
+    image: float32 (channels, H, W) in [-1, 1], cropped and flipped when training. label: float (NaN where missing) or
+    class number (-1 where missing). `rows` says what is known of each slice and may be narrowed with `keep`.
+    """
+
+    modality = None
+
+    def __init__(self, opt, root=None, channels=None):
+        super().__init__(opt)
+        self.folder = Path(root or opt.dataroot)
+        self.scans = self.find_scans(self.folder, opt)
+        name = self.modality or self.folder.name
+        self.cohort = cohort.prepare(self.scans, lambda s: self.prepare(s, opt), name, channels or opt.input_nc, opt)
+        self.rows = [r for r in self.cohort.rows if opt.keep_empty or not r.empty]
+        if not self.rows:
+            raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them all the same")
+        self.epoch = 0
+
+    @classmethod
+    def find_scans(cls, root, opt):
+        """Scans under `root` with their labels, in natural order. Raises UserError where there are none."""
+        return find_labelled_scans(Path(root), opt)
+
+    @classmethod
+    def prepare(cls, s, opt):
+        """What one slice needs after reading, before its intensities are scaled."""
+        return s
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def keep(self, rows):
+        self.rows = list(rows)
+        return self
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))
+
+    def item(self, index, rng):
+        """The slice at `index` with the crop and flip that `rng` draws (none but the padding when not training)."""
+        row = self.rows[index]
+        image = self.cohort.image(row)
+        if self.opt.isTrain and self.opt.phase == "train":
+            image = transforms.apply(image, transforms.draw(image.shape, self.opt, rng), self.opt)
+        return {"image": torch.from_numpy(image), "label": encode_label(row.label, self.opt),
+                "path": str(self.folder / row.file)}
+
+
+class TargetImages(torch.utils.data.Dataset):
+    """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
+
+    def __init__(self, member, rows):
+        self.member, self.rows = member, list(rows)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        row = self.rows[index]
+        return {"B": torch.from_numpy(self.member.cohort.image(row)), "B_label": encode_label(row.label, self.member.opt),
+                "B_paths": str(self.member.folder / row.file)}
+
+    def loader(self):
+        """Batches of opt.batch_size, or single images where sizes are mixed."""
+        size = self.member.opt.batch_size if len({r.shape for r in self.rows}) <= 1 else 1
+        return torch.utils.data.DataLoader(self, size)
+
+
+def loader_of(modality):
+    """The ModalityDataset subclass for a folder of this name: the one in data/<modality>_dataset.py, or the generic."""
+    if modality.isidentifier() and find_spec(f"data.{modality}_dataset"):
+        module = import_module(f"data.{modality}_dataset")
+        for cls in vars(module).values():
+            if isinstance(cls, type) and issubclass(cls, ModalityDataset) and cls.modality == modality:
+                return cls
+    return ModalityDataset
+
+
+def encode_label(label, opt):
+    """float32 scalar tensor, NaN where missing; or the class number as int64, -1 where missing."""
+    if opt.task == "classification":
+        known = label is not None and label in opt.classes
+        return torch.tensor(opt.classes.index(label) if known else -1)
+    return torch.tensor(float("nan") if label is None else float(label), dtype=torch.float32)
+
+
+def describe_labels(rows, opt):
+    """Stores on `opt` what the model must know of the training labels: label_mean and label_std, or classes."""
+    labels = [r.label for r in rows if r.label is not None]
+    if opt.task == "classification":
+        opt.classes = sorted(set(labels))
+        if len(opt.classes) == 1:
+            raise UserError(f"every label is {opt.classes[0]!r}: a classification needs at least two classes")
+    else:
+        opt.label_mean = float(np.mean(labels)) if labels else 0.0
+        opt.label_std = float(np.std(labels)) or 1.0 if labels else 1.0
+    opt.labels_known = len(labels)
+
+
+def report_labels(name, rows):
+    """Logs how many training images of a modality carry a label."""
+    known = sum(r.label is not None for r in rows)
+    log.info("%s: %d images of %d patients to train on, %d without a label", name, len(rows),
+             len({r.patient for r in rows}), len(rows) - known)

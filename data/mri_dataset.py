@@ -1,0 +1,36 @@
+"""MRI: the LGG segmentation set (`kaggle_3m`, three contrasts in the colour channels of a TIFF, ages in data.csv), or
+any folder of images, NIfTI volumes or DICOM series with labels.
+"""
+from dataclasses import replace
+from pathlib import Path
+
+from data.labels import find_labelled_scans
+from data.modality_dataset import ModalityDataset
+from data.slice import Scan, Slice
+from util.errors import UserError
+
+CHANNELS = {"pre": 0, "flair": 1, "post": 2}  # of a kaggle_3m TIFF; a missing contrast's channel repeats FLAIR
+
+# kaggle_3m/TCGA_CS_4941_19960909/..., at any depth: the patient is the folder without the date, as in data.csv.
+_KAGGLE_PATIENT = r"(?:^|/)(TCGA_[A-Z0-9]+_[A-Z0-9]+)_\d{8}/"
+
+
+class MriDataset(ModalityDataset):
+    """Slices in grey values (DISPLAY for 8-bit images), one channel unless `--mri_channel all`."""
+
+    modality = "mri"
+
+    @classmethod
+    def find_scans(cls, root: Path, opt) -> list[Scan]:
+        """Labelled scans under `root`; of DICOM series only Modality MR. Raises UserError."""
+        return find_labelled_scans(root, opt, modalities=("MR",), patient_regex=_KAGGLE_PATIENT)
+
+    @classmethod
+    def prepare(cls, s: Slice, opt) -> Slice:
+        """Of an image with three channels (3, H, W) the one that `opt.mri_channel` names, as (H, W)."""
+        name = getattr(opt, "mri_channel", None) or "flair"
+        if name != "all" and name not in CHANNELS:
+            raise UserError(f"--mri_channel {name}: choose one of {', '.join(CHANNELS)}, all")
+        if s.image.ndim == 2 or name == "all":
+            return s
+        return replace(s, image=s.image[CHANNELS[name]].copy())

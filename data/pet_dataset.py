@@ -1,0 +1,22 @@
+"""PET: Head-Neck-PET-CT as distributed (DICOM series of several modalities a patient, ages in a spreadsheet of several
+sheets), or any folder of images, NIfTI volumes or DICOM series with labels.
+"""
+from pathlib import Path
+
+from data.labels import find_labelled_scans
+from data.modality_dataset import ModalityDataset
+from data.slice import Scan
+
+# HN-CHUM-001/<study>/<series>/000000.dcm, at any depth.
+_HEAD_NECK_PATIENT = r"(?:^|/)(HN-[A-Z]+-\d+)/"
+
+
+class PetDataset(ModalityDataset):
+    """Slices in SUV by body weight where the DICOM header allows it, else in grey values."""
+
+    modality = "pet"
+
+    @classmethod
+    def find_scans(cls, root: Path, opt) -> list[Scan]:
+        """Labelled scans under `root`; of DICOM series only Modality PT, whatever the folders are called."""
+        return find_labelled_scans(root, opt, modalities=("PT",), patient_regex=_HEAD_NECK_PATIENT)

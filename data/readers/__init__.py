@@ -1,0 +1,51 @@
+"""From files to `Slice` records: `find_scans` says what lies in a folder, `read_scan` decodes one scan's pixels.
+
+One module per format. Nothing here knows of labels, windows or networks; every failure is a UserError naming the file.
+"""
+from data.readers.age import parse_age
+from data.readers.common import has_signal, natural_key
+from data.readers.finding import find_scans, stem_patient
+from data.readers.selection import select_slices, slice_indices
+from data.slice import Scan, Slice
+
+__all__ = ["find_scans", "has_signal", "header_age", "natural_key", "parse_age", "read_scan", "select_slices",
+           "slice_indices", "stem_patient"]
+
+
+def read_scan(scan: Scan) -> list[Slice]:
+    """All slices of one scan, in anatomical order, with unit, label and geometry; images are finite float32.
+
+    `scan.unit` says what the cohort is expected to hold (such as HU for a CT folder) where a file does not say it
+    itself; DICOM does. Raises UserError, naming the file, for anything that cannot be read.
+    """
+    # Imported here: each format's library takes a part of a second that a cohort without it need not wait for.
+    if scan.kind == "dicom":
+        from data.readers.dicom import read_series
+        images, unit, geometry = read_series(scan.files)
+        return _slices(scan, [(image, path, unit) for image, path in images], geometry)
+    if scan.kind == "nifti":
+        from data.readers.nifti import read_nifti
+        images, unit, geometry = read_nifti(scan.files[0], scan.unit)
+        return _slices(scan, [(image, scan.files[0], unit) for image in images], geometry)
+    if scan.kind == "numpy":
+        from data.readers.numpy_file import read_array as read
+    else:
+        from data.readers.images import read_image as read
+    served = []
+    for path in scan.files:
+        images, unit = read(path, scan.unit)
+        served += [(image, path, unit) for image in images]
+    return _slices(scan, served, None)
+
+
+def header_age(scan: Scan) -> float | None:
+    """The patient's age in years as the scan's own header tells it (DICOM only), else None."""
+    if scan.kind != "dicom":
+        return None
+    from data.readers.dicom import patient_age
+    return patient_age(scan.files[0])
+
+
+def _slices(scan: Scan, images: list, geometry) -> list[Slice]:
+    return [Slice(image=image, patient=scan.patient, scan=scan.name, path=path, index=i, unit=unit,
+                  label=scan.label_of(path), geometry=geometry) for i, (image, path, unit) in enumerate(images)]

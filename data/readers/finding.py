@@ -1,0 +1,213 @@
+"""Finds the scans in a cohort's folder: groups files into acquisitions and says whose they are. Reads headers only."""
+import logging
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from data.readers import dicom_series, numpy_file
+from data.readers.common import natural_key, path_key, stem_of
+from data.readers.dicom_series import Series
+from data.readers.walk import (
+    IMAGE_ENDINGS,
+    NIFTI_ENDINGS,
+    NUMPY_ENDINGS,
+    can_hold_image,
+    drop_second_copies,
+    is_mask,
+    list_files,
+)
+from data.slice import Scan
+from util.errors import UserError
+
+log = logging.getLogger(__name__)
+
+# What archives write into PatientID (0010,0020) of everybody.
+_NOBODY = re.compile(r"(anon\w*|de-?identified|removed|unknown|none|patient|no ?id|x+|0+|-+)?", re.IGNORECASE)
+
+PatientOf = Callable[[Path], str | None]
+
+
+def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[str] = (), *,
+               modalities: tuple[str, ...] | None = None) -> list[Scan]:
+    """The scans at `root`, a folder of any depth or a single file, in natural order of their names; unlabelled.
+
+    patient_regex: its first matching group, on the path relative to `root`, names the patient.
+    exclude: glob patterns on relative paths, or on a folder's or file's name. modalities: DICOM Modality values wanted.
+    One scan is one volume file, one DICOM series, or one patient's 2-D images in one folder. Masks, tables, hidden
+    files, scout views and second copies are passed over. A damaged file is a scan too: reading it says what is wrong.
+    Raises UserError for a path that does not exist, a single file that is no image, or a bad patient_regex.
+    """
+    root = Path(root)
+    if not root.exists():
+        raise UserError(f"{root}: there is no such file or folder; check the path")
+    single = not root.is_dir()
+    home = root.parent if single else root
+    files = [root] if single else _candidates(root, exclude)
+    patient_of = _by_regex(patient_regex, files, home)
+    scans = _group(files, home, patient_of, modalities, single)
+    if single and not scans:
+        raise UserError(f"{root}: is not an image that can be read; give a PNG, JPEG, TIFF, NumPy, NIfTI or DICOM file")
+    return _with_unique_names(sorted(scans, key=lambda scan: (natural_key(scan.name), path_key(scan.files[0]))))
+
+
+def _candidates(root: Path, exclude: Iterable[str]) -> list[Path]:
+    files = [path for path in list_files(root, exclude) if can_hold_image(path) and not is_mask(path)]
+    return drop_second_copies(files, root)
+
+
+def image_patient(path: Path, root: Path) -> str:
+    """Whose a 2-D image is: the first folder below `root`; directly in it, what `stem_patient` says."""
+    relative = path.relative_to(root)
+    return relative.parts[0] if len(relative.parts) > 1 else stem_patient(path)
+
+
+def stem_patient(path: Path) -> str:
+    """The file's stem up to its last separator and number, such as patA for patA_003.png; else the whole stem."""
+    stem = stem_of(path)
+    match = re.fullmatch(r"(.+?)[_\-. ]+(?:slice|img|image|s|z)?\d+", stem, re.IGNORECASE)
+    return match[1] if match else stem
+
+
+def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tuple[str, ...] | None,
+           single: bool) -> list[Scan]:
+    images, volumes, dicom = defaultdict(list), [], []
+    for path in files:
+        kind = _kind(path)
+        if kind == "images" or (kind == "numpy" and _is_flat_array(path)):
+            images[kind, path.parent, patient_of(path) or image_patient(path, root)].append(path)
+        elif kind:
+            patient = patient_of(path) or _volume_patient(path, root)
+            volumes.append(Scan(_name(path, root), patient, (path,), kind, root))
+        elif dicom_series.looks_like_dicom(path):
+            dicom.append(path)
+    scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
+    if single and dicom:
+        return scans + [_single_dicom(dicom[0], root, patient_of)]
+    series, passed = dicom_series.group_series(dicom, modalities, root)
+    if passed:
+        others = ", ".join(f"{count} {modality}" for modality, count in sorted(passed.items()))
+        log.log(logging.INFO if scans or series else logging.WARNING,
+                "%s: left out DICOM images of other modalities (%s); wanted %s", root, others, " ".join(modalities))
+    return scans + _series_scans(series, root, patient_of)
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower()
+    kinds = (("images", IMAGE_ENDINGS), ("numpy", NUMPY_ENDINGS), ("nifti", NIFTI_ENDINGS))
+    return next((kind for kind, endings in kinds if name.endswith(endings)), None)
+
+
+def _is_flat_array(path: Path) -> bool:
+    try:
+        return numpy_file.is_flat(numpy_file.array_shape(path))
+    except UserError:
+        return False  # a scan of its own: reading it says what is wrong
+
+
+def _name(path: Path, root: Path) -> str:
+    return (path.parent / stem_of(path)).relative_to(root).as_posix()
+
+
+def _volume_patient(path: Path, root: Path) -> str:
+    relative = path.relative_to(root)
+    return relative.parts[0] if len(relative.parts) > 1 else stem_of(path)
+
+
+def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path, groups: dict) -> Scan:
+    kind, folder, patient = key
+    shared = sum(other[:2] == key[:2] for other in groups) > 1
+    name = folder.relative_to(root).as_posix()
+    if folder == root or shared:
+        name = patient if folder == root else f"{name}/{patient}"
+    return Scan(name, patient, tuple(paths), kind, root)
+
+
+def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> Scan:
+    """Exactly the file that was asked for, even a scout view; what is no image is told when it is read."""
+    try:
+        header = dicom_series.read_header(path)
+    except Exception:  # whatever a damaged header makes pydicom raise
+        header = None
+    known = header.patient_id if header and not _NOBODY.fullmatch(header.patient_id) else None
+    return Scan(stem_of(path), patient_of(path) or known or stem_of(path), (path,), "dicom", root)
+
+
+def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> list[Scan]:
+    series = sorted(series, key=lambda one: (path_key(_folder(one).relative_to(root)), _series_label(one),
+                                             path_key(one.files[0])))
+    crowd = Counter(_folder(one) for one in series if not one.problem)
+    anonymous = _constant_ids(series, root)
+    scans = []
+    for one in series:
+        folder = _folder(one)
+        name = "" if folder == root else folder.relative_to(root).as_posix()
+        if one.problem or one.headers[0].frames > 1:
+            name = _name(one.files[0], root)
+        elif crowd[folder] > 1:
+            name = PurePosixPath(name, f"series_{_series_label(one)}").as_posix()
+        patient = patient_of(one.files[0]) or _dicom_patient(one, series, root, anonymous)
+        scans.append(Scan(name or root.resolve().name, patient, one.files, "dicom", root))
+    return scans
+
+
+def _folder(series: Series) -> Path:
+    """The deepest folder that holds the whole series."""
+    folders = {path.parent for path in series.files}
+    folder = min(folders, key=lambda path: len(path.parts))
+    while not all(other.is_relative_to(folder) for other in folders):
+        folder = folder.parent
+    return folder
+
+
+def _series_label(series: Series) -> str:
+    return (series.headers[0].series_number if series.headers else "") or "0"
+
+
+def _constant_ids(series: list[Series], root: Path) -> set[str]:
+    """PatientIDs that stand for nobody: written by anonymisers, or one and the same in several top folders."""
+    folders = defaultdict(set)
+    for one in series:
+        for header in one.headers:
+            folders[header.patient_id].add(header.path.relative_to(root).parts[:-1][:1])
+    constant = len(folders) == 1 and all(len(tops) > 1 for tops in folders.values())
+    return {name for name in folders if constant or _NOBODY.fullmatch(name)}
+
+
+def _dicom_patient(one: Series, series: list[Series], root: Path, anonymous: set[str]) -> str:
+    if one.headers and one.headers[0].patient_id not in anonymous:
+        return one.headers[0].patient_id
+    relative = one.files[0].relative_to(root)
+    if len(relative.parts) > 1:
+        return relative.parts[0]
+    studies = {other.headers[0].study for other in series if other.headers}
+    return one.headers[0].study if one.headers and len(studies) > 1 else root.resolve().name
+
+
+def _by_regex(pattern: str | None, files: list[Path], root: Path) -> PatientOf:
+    if not pattern:
+        return lambda path: None
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"--patient_regex {pattern}: is not a regular expression ({error})") from None
+    if not regex.groups:
+        raise UserError(f"--patient_regex {pattern}: has no group; put the patient's part in brackets: '(sub-[0-9]+)'")
+
+    def patient_of(path: Path) -> str | None:
+        match = regex.search(path.relative_to(root).as_posix())
+        return next((group for group in match.groups() if group), None) if match else None
+    return patient_of
+
+
+def _with_unique_names(scans: list[Scan]) -> list[Scan]:
+    """Names are unique in a cohort: of `a.png` and `a.nii`, the second becomes `a_nifti`."""
+    taken, unique = set(), []
+    for scan in scans:
+        name, count = scan.name, 1
+        while name in taken:
+            name, count = f"{scan.name}_{scan.kind}" + (f"_{count}" if count > 1 else ""), count + 1
+        taken.add(name)
+        unique.append(scan if name == scan.name else replace(scan, name=name))
+    return unique

@@ -1,0 +1,80 @@
+"""Reads NIfTI volumes in any orientation as axial slices, and turns volumes back into the source's own axes.
+
+The served view (see `Geometry`) has columns to the patient's left, rows to posterior, slices from foot to head: LPS.
+An oblique volume is served along its own axes, after those are permuted and flipped to lie nearest to LPS; nothing
+is resampled, so the way back is exact.
+"""
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from nibabel import orientations as ornt
+
+from data.readers.common import check_size, finish, reading, settle_unit
+from data.slice import GREY, Geometry
+from util.errors import UserError
+
+_SERVED = "LPS"
+
+
+def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str, Geometry]:
+    """Axial slices, float32 (H, W) or (3, H, W) for colour, foot to head; their unit; where they lie.
+
+    expected: the unit the cohort is known to have. Raises UserError for several frames, damaged files, and headers
+    whose affine does not span space.
+    """
+    with reading(path, "a NIfTI volume"):
+        if path.stat().st_size == 0:
+            raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
+        image = nib.load(path)
+        shape = _volume_shape(image.shape, path)
+        check_size(path, (shape[2], shape[0], shape[1]))
+        geometry, to_served = _orient(image.affine, shape, path)
+        stored = np.dtype(image.get_data_dtype())
+        volume = np.asanyarray(image.dataobj)
+        if stored.names:  # colour volumes are records of R, G, B (and alpha)
+            volume = np.stack([volume[name] for name in stored.names[:3]], axis=-1)
+            stored = volume.dtype
+        scaled = stored.kind in "bu" and volume.dtype.kind == "f"
+        volume = ornt.apply_orientation(volume.reshape(*shape, *volume.shape[len(image.shape):]), to_served)
+        slices = np.moveaxis(volume, (2, 1, 0), (0, -2, -1))  # (W, H, N, ...) -> (N, ..., H, W)
+    return list(finish(slices, path)), settle_unit(expected, stored, scaled, path, GREY), geometry
+
+
+def to_source_orientation(volume: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """The inverse of reading: served slices (N, H, W) as an array along the source file's own three axes."""
+    if geometry.orientation is None:
+        raise ValueError("this geometry does not come from a volume file")
+    return ornt.apply_orientation(np.transpose(volume, (2, 1, 0)), _between(_SERVED, geometry.orientation))
+
+
+def to_source_affine(geometry: Geometry, shape: tuple[int, int, int]) -> np.ndarray:
+    """The affine, (4, 4) RAS+ in mm, of the source file's own axes, from the served view's.
+
+    shape: (N, H, W) of the served volume.
+    """
+    count, height, width = shape
+    back = _between(_SERVED, geometry.orientation or _SERVED)
+    return geometry.affine @ ornt.inv_ornt_aff(back, (width, height, count))
+
+
+def _volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
+    if any(n != 1 for n in shape[3:]):
+        frames = " x ".join(str(n) for n in shape[3:])
+        raise UserError(f"{path}: holds several frames or components ({frames} volumes); save one volume a file")
+    if len(shape) < 2:
+        raise UserError(f"{path}: has {len(shape)} dimensions, not a volume's three; restore or remove it")
+    return (*shape[:3], 1)[:3]
+
+
+def _orient(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, np.ndarray]:
+    if not np.isfinite(affine).all() or np.isnan(source := ornt.io_orientation(affine)).any() \
+            or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise UserError(f"{path}: its affine (sform or qform) does not span space; repair the header or convert anew")
+    to_served = ornt.ornt_transform(source, ornt.axcodes2ornt(_SERVED))
+    served = affine @ ornt.inv_ornt_aff(to_served, shape)
+    return Geometry(served, "".join(ornt.ornt2axcodes(source))), to_served
+
+
+def _between(start: str, end: str) -> np.ndarray:
+    return ornt.ornt_transform(ornt.axcodes2ornt(start), ornt.axcodes2ornt(end))

@@ -1,0 +1,114 @@
+"""Who trains, who validates, who tests. Drawn once a run from `--split_seed` and written to `<run>/split.csv`.
+
+By patient, the unit drawn is a patient's identity across all modalities: somebody with both an MRI and a CT falls on the
+same side in both. By image (`--split_by image`), it is the single image, as in the paper's protocol, where one
+patient's slices can stand on both sides.
+"""
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from util.errors import UserError
+from util.files import write_text
+
+NAME = "split.csv"
+PARTS = ("train", "val", "test")
+COLUMNS = ("modality", "patient", "file", "slice", "split")
+
+
+def sizes(n, val_fraction, test_fraction):
+    """(train, val, test) numbers of n units; a part that is wanted gets at least one once there are three."""
+    val, test = (int(round(n * f)) for f in (val_fraction, test_fraction))
+    if n >= 3:
+        val, test = max(val, int(val_fraction > 0)), max(test, int(test_fraction > 0))
+    else:
+        val = test = 0
+    if n - val - test < 1:
+        val, test = (1, 1) if n >= 3 else (0, 0)
+    return n - val - test, val, test
+
+
+def draw(units, seed, val_fraction, test_fraction):
+    """units: {modality: [identity, …]} -> {(modality, identity): "train"|"val"|"test"}.
+
+    Modalities are drawn in turn, the first one (the target) first; an identity that was drawn before keeps its part.
+    """
+    parts = {}
+    for modality, members in units.items():
+        members = sorted(set(members))
+        order = [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
+        wanted = dict(zip(PARTS, sizes(len(order), val_fraction, test_fraction), strict=True))
+        known = {m: parts[m] for m in order if m in parts}
+        for part in known.values():
+            wanted[part] -= 1
+        for member in order:
+            if member not in known:
+                part = next((p for p in ("test", "val") if wanted[p] > 0), "train")
+                wanted[part] -= 1
+                parts[member] = part
+    return {(modality, member): parts[member] for modality, members in units.items() for member in members}
+
+
+def identity(row, split_by):
+    """What of a row is drawn: its patient, or the image itself."""
+    return row.patient if split_by == "patient" else f"{row.scan}#{row.file}#{row.index}"
+
+
+def assign(rows_by_modality, opt):
+    """{modality: [row, …]} -> {modality: [part of each row]}, drawn from opt.split_seed."""
+    units = {m: [_unit(m, r, opt) for r in rows] for m, rows in rows_by_modality.items()}
+    parts = draw(units, opt.split_seed, opt.val_fraction, opt.test_fraction)
+    return {m: [parts[m, _unit(m, r, opt)] for r in rows] for m, rows in rows_by_modality.items()}
+
+
+def _unit(modality, row, opt):
+    unit = identity(row, opt.split_by)
+    return unit if opt.split_by == "patient" else f"{modality}/{unit}"
+
+
+def of_run(opt, rows):
+    """{modality: [part of each row]}: as the run's split.csv says, or drawn and written when a run begins."""
+    run = Path(opt.checkpoints_dir) / opt.name
+    training = opt.isTrain and opt.phase == "train"
+    if (run / NAME).is_file() and (not training or opt.continue_train):
+        return read(run, rows, opt.split_by)
+    parts = assign(rows, opt)
+    if training:
+        write(run, rows, parts, opt.split_by)
+    return parts
+
+
+def write(folder, rows_by_modality, parts, split_by):
+    """Writes split.csv: one line a patient, or one line an image under `--split_by image`."""
+    lines = []
+    for modality, rows in rows_by_modality.items():
+        for row, part in zip(rows, parts[modality], strict=True):
+            where = ("", "") if split_by == "patient" else (row.file, row.index)
+            lines.append((modality, row.patient, *where, part))
+    text = "\n".join(",".join(_cell(c) for c in line) for line in [COLUMNS, *dict.fromkeys(lines)])
+    write_text(Path(folder) / NAME, text + "\n")
+
+
+def _cell(value):
+    text = str(value)
+    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+
+
+def read(folder, rows_by_modality, split_by):
+    """The parts of the rows as split.csv says. Images and patients it does not name belong to no part (None)."""
+    path = Path(folder) / NAME
+    known = {}
+    with path.open(newline="", encoding="utf-8") as file:
+        table = csv.DictReader(file)
+        if tuple(table.fieldnames or ()) != COLUMNS:
+            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; restore it or start a new run")
+        for line in table:
+            if line["split"] not in PARTS:
+                raise UserError(f"{path}: split {line['split']!r} is none of {', '.join(PARTS)}")
+            known[line["modality"], line["patient"], line["file"], line["slice"]] = line["split"]
+
+    def part(modality, row):
+        where = ("", "") if split_by == "patient" else (row.file, str(row.index))
+        return known.get((modality, row.patient, *where))
+    return {m: [part(m, r) for r in rows] for m, rows in rows_by_modality.items()}

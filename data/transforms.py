@@ -1,0 +1,78 @@
+"""Resize, crop and flip of prepared images, in upstream's words, with the random choices drawn in one place.
+
+Images here are float32 arrays (C, H, W) in [-1, 1]. `to_loading_size` is what happens to an image once, `draw` and
+`apply` what happens to it anew at each visit.
+"""
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+BACKGROUND = -1.0                 # air in CT, nothing in MRI and PET
+
+
+def to_channels(image, channels):
+    """(H, W) or (C, H, W) -> (channels, H, W): grey is replicated, colours are averaged to grey."""
+    image = image[None] if image.ndim == 2 else image
+    if image.shape[0] == channels:
+        return image
+    return np.repeat(image.mean(axis=0, keepdims=True), channels, axis=0)
+
+
+def resize(image, height, width):
+    """Bilinear with anti-aliasing, (C, H, W) float32 -> (C, height, width)."""
+    if image.shape[-2:] == (height, width):
+        return image
+    tensor = torch.from_numpy(np.ascontiguousarray(image, np.float32))[None]
+    return F.interpolate(tensor, (height, width), mode="bilinear", antialias=True, align_corners=False)[0].numpy()
+
+
+def loading_size(height, width, opt):
+    """The size an image has before cropping, as --preprocess says."""
+    if opt.preprocess == "resize_and_crop":
+        return opt.load_size, opt.load_size
+    if opt.preprocess.startswith("scale_width"):
+        return max(round(height * opt.load_size / width), min(opt.crop_size, opt.load_size)), opt.load_size
+    return height, width
+
+
+def to_loading_size(image, opt):
+    return resize(image, *loading_size(*image.shape[-2:], opt))
+
+
+def draw(shape, opt, rng):
+    """The random choices for one visit to an image of `shape` (C, H, W): (top, left, flip)."""
+    top = left = 0
+    if "crop" in opt.preprocess:
+        top = int(rng.integers(max(shape[-2] - opt.crop_size, 0) + 1))
+        left = int(rng.integers(max(shape[-1] - opt.crop_size, 0) + 1))
+    return top, left, not opt.no_flip and bool(rng.integers(2))
+
+
+def apply(image, choices, opt):
+    """Crops and flips as drawn. An image smaller than the crop is padded with background."""
+    top, left, flip = choices
+    if "crop" in opt.preprocess:
+        image = pad_to(image, opt.crop_size, opt.crop_size)[:, top:top + opt.crop_size, left:left + opt.crop_size]
+    else:
+        image = pad_to(image, *(round_up(n, 4) for n in image.shape[-2:]))
+    return np.ascontiguousarray(image[..., ::-1] if flip else image)
+
+
+def round_up(number, multiple):
+    return -(-number // multiple) * multiple
+
+
+def pad_to(image, height, width):
+    """Centres (C, H, W) in at least (height, width) of background."""
+    h, w = image.shape[-2:]
+    down, right = max(height - h, 0), max(width - w, 0)
+    if not down and not right:
+        return image
+    margins = ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2))
+    return np.pad(image, margins, constant_values=BACKGROUND)
+
+
+def crop_back(image, height, width):
+    """The inverse of `pad_to` for an image that was (C, height, width) before."""
+    top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
+    return image[..., top:top + height, left:left + width]

@@ -1,0 +1,75 @@
+"""Translated images back into files: relative paths mirror the source's, values are in the target's own unit.
+
+PNG holds 8 bits of the target's window (what a viewer shows and a loader reads back); TIFF and NumPy hold float32 in
+the unit itself (HU for CT); NIfTI holds a whole scan as int16 with the geometry it was read with.
+"""
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import tifffile
+from PIL import Image
+
+from data.readers.common import stem_of
+from data.readers.nifti import to_source_affine, to_source_orientation
+from util.errors import UserError
+
+ENDINGS = {"png": ".png", "tiff": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
+
+
+def write_scan(folder, scan, slices, images, intensity, kind):
+    """Writes one translated scan under `folder`.
+
+    scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1]. intensity: the target's range.
+    kind: a key of ENDINGS. Returns [(file relative to `folder`, patient, label)], one a file.
+    """
+    if kind == "nifti":
+        return [_write_nifti(folder, slices, images, intensity)]
+    names = _names(scan, slices, ENDINGS[kind])
+    for name, image in zip(names, images, strict=True):
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind == "png":
+            Image.fromarray(_display(image)).save(path)
+        else:
+            values = np.moveaxis(intensity.restore(image), 0, -1)           # (H, W, C)
+            values = values[..., 0] if values.shape[-1] == 1 else values
+            tifffile.imwrite(path, values) if kind == "tiff" else np.save(path, values)
+    return [(name, s.patient, s.label) for name, s in zip(names, slices, strict=True)]
+
+
+def _names(scan, slices, ending):
+    """One name a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
+    paths = [s.path.relative_to(scan.root) for s in slices]
+    if len(set(paths)) < len(paths) or scan.kind == "nifti":
+        digits = max(3, len(str(len(slices))))
+        return [f"{scan.name}/{s.index + 1:0{digits}d}{ending}" for s in slices]
+    stems = [p.parent / stem_of(p) for p in paths]
+    return [f"{(p if stems.count(stem) > 1 else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
+
+
+def _display(image):
+    """(C, H, W) in [-1, 1] -> uint8 (H, W) or (H, W, 3)."""
+    pixels = np.rint((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
+    if pixels.shape[0] not in (1, 3):
+        raise UserError(f"--format png: holds 1 or 3 channels, not {pixels.shape[0]}; give --format tiff or npy")
+    return pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)
+
+
+def _write_nifti(folder, slices, images, intensity):
+    first = slices[0]
+    name = f"{first.scan}.nii.gz"
+    if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
+        raise UserError(f"--format nifti: {first.scan} has several channels or mixed sizes; give --format tiff or npy")
+    volume = np.rint(intensity.restore(np.stack(images)[:, 0])).astype(np.int16)        # (N, H, W)
+    if first.geometry is None:
+        array, affine = volume.transpose(2, 1, 0), np.diag([-1.0, -1.0, 1.0, 1.0])      # 1 mm, LPS axes in RAS+ terms
+    elif first.geometry.orientation is None:
+        array, affine = volume.transpose(2, 1, 0), first.geometry.affine
+    else:
+        array = to_source_orientation(volume, first.geometry)
+        affine = to_source_affine(first.geometry, volume.shape)
+    path = Path(folder, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), path)
+    return name, first.patient, first.label

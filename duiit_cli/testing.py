@@ -1,0 +1,226 @@
+"""What `duiit test` does: held-out images through the run's networks, scored and shown.
+
+metrics.json: `predictor` (errors on real target images, by image and by patient, beside those of always answering the
+training mean), `label_fidelity` (the predictor's errors on translated images), `images` (translated against the true
+target image, where that is known). predictions.csv: one row an image.
+"""
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from data import create_dataset, readers
+from data.cohort import prepared_scan
+from data.intensity import ct_window
+from data.modality_dataset import loader_of
+from data.readers.common import stem_of
+from data.slice import HU, Scan
+from duiit_cli.inference import load_model, predict, target_intensity, translate
+from models import find_model_using_name
+from util import metrics
+from util.errors import UserError
+from util.files import atomic_folder, write_csv, write_json
+from util.html import HTML
+from util.progress import track
+from util.visualizer import save_images
+
+log = logging.getLogger(__name__)
+
+
+def test(opt):
+    kind = find_model_using_name(opt.model)
+    needs = "translator" if hasattr(kind, "translator") else "predictor"
+    dataset = create_dataset(opt).dataset
+    model = load_model(opt, needs)
+    if not hasattr(dataset, "target_part"):
+        raise UserError(f"--dataset_mode {opt.dataset_mode}: cannot be tested here; use cross_modality or unaligned")
+    where = Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
+    with atomic_folder(where, force=True) as folder:
+        summary = Test(opt, dataset, model, HTML(folder, f"{opt.name}: {opt.phase} images, {opt.epoch}")).go(folder)
+    for line in summary:
+        log.info("%s", line)
+    log.info("results are in %s", where / "index.html")
+
+
+class Test:
+    __test__ = False
+
+    def __init__(self, opt, dataset, model, page):
+        self.opt, self.dataset, self.model, self.page = opt, dataset, model, page
+        self.predicts = hasattr(model, "predictor")
+        self.rows, self.report = [], {"name": opt.name, "model": opt.model, "epoch": opt.epoch, "phase": opt.phase}
+
+    def go(self, folder):
+        """Fills `folder`; returns lines that sum it up."""
+        if self.predicts:
+            self._target()
+        translated = [self._source(s) for s in self.dataset.sources]
+        if not self.rows:
+            raise UserError(f"--phase {self.opt.phase}: no image of {self.opt.name} is in this part of the split")
+        self._tables()
+        for show in translated:
+            show()
+        write_json(folder / "metrics.json", self.report)
+        write_csv(folder / "predictions.csv", self.rows)
+        self.page.save()
+        return self._summary()
+
+    # -- real target images ------------------------------------------------------------------------------------
+
+    def _target(self):
+        target = self.dataset.target
+        member, rows = self.dataset.members[target], self.dataset.target_part(self.opt.phase)
+        answers = self._answers([member.cohort.image(r) for r in rows])
+        self._record(target, target, rows, answers)
+        self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
+
+    def _answers(self, images):
+        """One answer an image: a number, or a class's name. Images of one size go in batches."""
+        answers = [None] * len(images)
+        for shape in dict.fromkeys(i.shape for i in images):
+            chosen = [n for n, i in enumerate(images) if i.shape == shape]
+            found = predict(self.model.predictor(), [images[n] for n in chosen], self.opt, self.model.device)
+            for n, answer in zip(chosen, found, strict=True):
+                answers[n] = self.opt.classes[int(answer.argmax())] if answer.ndim else float(answer)
+        return answers
+
+    def _record(self, modality, seen_as, rows, answers):
+        for row, answer in zip(rows, answers, strict=True):
+            self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
+                              "slice": row.index + 1, "label": row.label, "prediction": answer})
+
+    def _errors(self, rows, answers):
+        known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
+        labels, answers = [r.label for r, _ in known], [a for _, a in known]
+        if self.opt.task == "classification":
+            return {"by_image": metrics.classification_errors(answers, labels)}
+        patients = [r.patient for r, _ in known]
+        means, truths = metrics.by_group(answers, patients), metrics.by_group(labels, patients)
+        return {"by_image": metrics.regression_errors(answers, labels),
+                "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
+
+    def _floor(self, rows):
+        """Always answering what the target's training images have on average (or most often)."""
+        training = [r.label for r in self.dataset.target_part("train") if r.label is not None]
+        if not training:
+            return {}
+        if self.opt.task == "classification":
+            constant = max(set(training), key=training.count)
+        else:
+            constant = float(np.mean(training))
+        return {"predict_the_mean": self._errors(rows, [constant] * len(rows))}
+
+    # -- translated images -------------------------------------------------------------------------------------
+
+    def _source(self, source):
+        """Translates and scores one source; returns a function that shows the images, below the tables."""
+        opt, member = self.opt, self.dataset.members[source]
+        rows = member.rows[:int(min(opt.num_test, len(member.rows)))]
+        truth = Truth(source, opt)
+        net, back = self.model.translator(source), self.model.back_translator(source)
+        shown, fakes, errors = [], [], []
+        for row in track(rows, f"translating {source}"):
+            real = member.cohort.image(row)
+            fake = translate(net, [real], opt, self.model.device)[0]
+            visuals = {"real_A": real, "fake_B": fake, "rec_A": translate(back, [fake], opt, self.model.device)[0]}
+            true = truth.image(row)
+            if true is not None:
+                visuals["true_B"] = true
+                errors.append(truth.errors(fake, true))
+            fakes.append(fake)
+            shown.append((row, visuals))
+        answers = self._answers(fakes) if self.predicts else [None] * len(rows)
+        self._record(source, f"{source} as {self.dataset.target}", rows, answers)
+        if self.predicts:
+            self.report.setdefault("label_fidelity", {})[source] = self._errors(rows, answers)
+        if errors:
+            means = {k: float(np.mean([e[k] for e in errors])) for k in errors[0]}
+            self.report.setdefault("images", {})[source] = {"n": len(errors), **means}
+        return lambda: self._show(source, shown, answers)
+
+    def _show(self, source, shown, answers):
+        import torch
+
+        for (row, visuals), answer in zip(shown, answers, strict=True):
+            tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
+            name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
+            save_images(self.page, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
+            if answer is not None:
+                label = "unknown" if row.label is None else _short(row.label)
+                self.page.add_text(f"label {label}, read from the translation as {_short(answer)}")
+
+    # -- what it comes to --------------------------------------------------------------------------------------
+
+    def _tables(self):
+        rows = []
+        for title, part in self._parts():
+            for unit in ("by_image", "by_patient"):
+                if part.get(unit):
+                    rows.append({"what": title, "error": unit.replace("_", " "), **part[unit]})
+        if rows:
+            self.page.add_header("Predicted labels")
+            self.page.add_table(rows, list(max(rows, key=len)))
+        images = [{"source": s, **e} for s, e in self.report.get("images", {}).items()]
+        if images:
+            self.page.add_header("Translated images against the true ones")
+            self.page.add_table(images)
+
+    def _parts(self):
+        if "predictor" in self.report:
+            part = self.report["predictor"]
+            yield f"real {part['modality']}", part
+            yield "always the training mean", part.get("predict_the_mean", {})
+        for source, part in self.report.get("label_fidelity", {}).items():
+            yield f"{source} as {self.dataset.target}", part
+
+    def _summary(self):
+        for title, part in self._parts():
+            errors = part.get("by_patient") or part.get("by_image")
+            if errors:
+                unit = "patients" if part.get("by_patient") else "images"
+                text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k not in ("n", "bias") and v is not None)
+                yield f"{title} ({errors['n']} {unit}): {text}"
+        for source, errors in self.report.get("images", {}).items():
+            text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k != "n")
+            yield f"{source} translated, against the truth ({errors['n']} images): {text}"
+
+
+class Truth:
+    """The true target image of a source image, where a folder with mirrored paths holds it."""
+
+    def __init__(self, source, opt):
+        folder = Path(opt.truth) if opt.truth else Path(opt.dataroot) / "truth" / source
+        if opt.truth and not folder.is_dir():
+            raise UserError(f"--truth {opt.truth}: no such folder")
+        self.folder = folder if folder.is_dir() else None
+        self.opt, self.intensity = opt, target_intensity(opt)
+
+    def image(self, row):
+        """float32 (C, H, W) in [-1, 1] at loading size, or None."""
+        if self.folder is None:
+            return None
+        place = self.folder / row.file
+        found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)] if place.parent.is_dir() else []
+        if not found:
+            return None
+        scan = readers.find_scans(found[0])[0]
+        scan = Scan(scan.name, scan.patient, scan.files, scan.kind, scan.root, HU if self.intensity.unit == HU else None)
+        loader = loader_of(self.opt.target)
+        done, _ = prepared_scan(scan, lambda s: loader.prepare(s, self.opt), ct_window(self.opt.ct_window),
+                                self.opt.output_nc, self.opt)
+        return done[row.index if len(done) > row.index and len(done) > 1 else 0][1]
+
+    def errors(self, fake, true):
+        """MAE in the target's unit (within the window), PSNR and SSIM on [-1, 1], of the first channel."""
+        errors = metrics.image_errors(fake[0].astype(np.float64), true[0].astype(np.float64), 2.0)
+        unit = self.intensity.unit
+        return {f"mae_{unit}_in_window": errors["mae"] * (self.intensity.high - self.intensity.low) / 2,
+                "psnr": errors["psnr"], "ssim": errors["ssim"]}
+
+
+def _of_volume(row):
+    return Path(row.file).suffix.lower() in (".nii", ".gz", ".npy", ".npz")
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

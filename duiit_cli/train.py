@@ -1,0 +1,19 @@
+"""`duiit train`."""
+from duiit_cli.adapter import OptionsCommand
+from options import TrainOptions
+
+
+def run(opt):
+    from duiit_cli.training import train        # late: torch takes seconds to import
+
+    return train(opt)
+
+
+command = OptionsCommand("train", TrainOptions, run, help="""Train a model on the images under --dataroot.
+
+\b
+duiit train --dataroot ./mri_ct --name demo --lambda_pred 0.001
+duiit train --model predictor --dataroot ./mri_ct --extra ./synthetic_ct --name mix
+duiit train --name demo --continue_train
+
+The options below are those of the chosen --model and --dataset_mode; name another to see its own.""")

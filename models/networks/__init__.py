@@ -1,0 +1,29 @@
+"""The networks, losses and schedules that models are put together from.
+
+Models, also plug-ins written for the public toolkit, use everything as `networks.<name>`. Nothing here knows of data
+or options beyond the few values that a function is given.
+"""
+from models.networks.discriminators import CRITICS, NLayerDiscriminator, PixelDiscriminator, define_D
+from models.networks.gan_loss import GAN_MODES, GANLoss, cal_gradient_penalty
+from models.networks.generators import (
+    GENERATORS,
+    ResnetBlock,
+    ResnetGenerator,
+    UnetGenerator,
+    UnetSkipConnectionBlock,
+    define_G,
+)
+from models.networks.init import INIT_TYPES, init_net, init_weights
+from models.networks.losses import PredictionLoss
+from models.networks.norm import NORMS, Identity, get_norm_layer
+from models.networks.predictors import PREDICTORS, PredictorNet, check_predictor_size, define_P
+from models.networks.schedulers import LR_POLICIES, get_scheduler
+from models.networks.sizes import check_critic_size, check_size, size_multiple
+
+__all__ = [
+    "CRITICS", "GAN_MODES", "GENERATORS", "INIT_TYPES", "LR_POLICIES", "NORMS", "PREDICTORS",
+    "GANLoss", "Identity", "NLayerDiscriminator", "PixelDiscriminator", "PredictionLoss", "PredictorNet",
+    "ResnetBlock", "ResnetGenerator", "UnetGenerator", "UnetSkipConnectionBlock",
+    "cal_gradient_penalty", "check_critic_size", "check_predictor_size", "check_size",
+    "define_D", "define_G", "define_P", "get_norm_layer", "get_scheduler", "init_net", "init_weights", "size_multiple",
+]

@@ -1,0 +1,209 @@
+"""The predictor P: a ResNet that reads a label (an age, a class) from a target image.
+
+It takes what the generators make, images in [-1, 1], and answers in the label's own unit.
+"""
+import logging
+import math
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from models.networks.losses import TASKS
+from util.errors import UserError
+
+# netP: block, and number of blocks at each of the four sizes. All but the first are torchvision's own networks.
+_ARCHITECTURES = {
+    "resnet10": (BasicBlock, (1, 1, 1, 1)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet34": (BasicBlock, (3, 4, 6, 3)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+}
+PREDICTORS = tuple(_ARCHITECTURES)
+
+# Mean and deviation of red, green and blue over ImageNet, for images in [0, 1].
+_IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
+_IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
+
+logger = logging.getLogger(__name__)
+
+
+def define_P(netP, input_nc, task="regression", num_classes=None, label_mean=0.0, label_std=1.0, weights=None):
+    """A predictor: (N, input_nc, H, W) in [-1, 1] -> (N,) in label units, or (N, num_classes) logits.
+
+    `weights`: None (a fresh network), `imagenet` (torchvision fetches them), or a file with a state dict of
+    torchvision's ResNet or of another PredictorNet. The head is taken over only where its size fits.
+    """
+    net = PredictorNet(netP, input_nc, task, num_classes, label_mean, label_std)
+    if weights == "imagenet":
+        net.load_pretrained(_download(netP), "the ImageNet weights", announce=False)
+    elif weights is not None:
+        net.load_pretrained(_read(weights), str(weights))
+    return net
+
+
+def check_predictor_size(height, width, batch_size):
+    """UserError where training the predictor would meet a batch norm with a single value a channel.
+
+    Images of up to 32x32 are one pixel at the network's last size, so a batch of one has no spread there.
+    """
+    if batch_size == 1 and max(height, width) <= 32:
+        raise UserError(f"the predictor cannot train on single images of {height}x{width}: use --batch_size 2 or more, "
+                        "or --crop_size above 32")
+
+
+class PredictorNet(nn.Module):
+    """A ResNet body, a linear head, and the numbers that tie them to the image's and the label's units.
+
+    For regression the head works in standard scores, so its first answers are near the mean label and its gradients do
+    not depend on the unit; `forward` turns scores into label units. All numbers are buffers and travel in the state
+    dict: `label_mean`, `label_std` (scalars), `image_mean`, `image_std` (1, C, 1, 1).
+    """
+
+    # Networks of a model are initialised together in its setup. This one is not: its body has its own scheme (He for
+    # ReLU nets with batch norm; N(0, 0.02) would all but silence it), or pretrained weights that must not be wiped.
+    keeps_own_init = True
+
+    def __init__(self, netP, input_nc, task="regression", num_classes=None, label_mean=0.0, label_std=1.0):
+        super().__init__()
+        if netP not in _ARCHITECTURES:
+            raise UserError(f"--netP {netP} is not known: use one of {', '.join(PREDICTORS)}")
+        if task not in TASKS:
+            raise UserError(f"--task {task} is not known: use one of {', '.join(TASKS)}")
+        if task == "classification" and (num_classes is None or num_classes < 2):
+            raise UserError(f"--task classification needs two classes or more, the labels have {num_classes or 'none'}")
+        self.netP, self.task, self.input_nc = netP, task, input_nc
+        self.num_classes = num_classes if task == "classification" else None
+        self.backbone = _body(netP, input_nc)
+        self.feature_nc = 512 * _ARCHITECTURES[netP][0].expansion
+        self.head = nn.Linear(self.feature_nc, self.num_classes or 1)
+        self.register_buffer("image_mean", torch.zeros(1, input_nc, 1, 1))
+        self.register_buffer("image_std", torch.ones(1, input_nc, 1, 1))
+        self.register_buffer("label_mean", torch.tensor(0.0))
+        self.register_buffer("label_std", torch.tensor(1.0))
+        self.set_label_stats(label_mean, label_std)
+
+    def set_label_stats(self, mean, std):
+        """Tell the head what a standard score is: mean and deviation of the training labels, in label units.
+
+        Labels that are all alike (deviation 0, or NaN for a single one) get a unit of 1, so that the network can still
+        answer something else.
+        """
+        if not math.isfinite(mean):
+            raise UserError(f"the training labels have no mean ({mean}): check that they are numbers")
+        if not (math.isfinite(std) and std > 0):
+            logger.warning("the training labels do not differ (deviation %s): scores are taken as label units", std)
+            std = 1.0
+        self.label_mean.fill_(float(mean))
+        self.label_std.fill_(float(std))
+
+    def features(self, images):
+        """What the head reads: (N, C, H, W) in [-1, 1] -> (N, feature_nc)."""
+        return self.backbone((images - self.image_mean) / self.image_std)
+
+    def forward(self, images):
+        answers = self.head(self.features(images))
+        if self.task == "classification":
+            return answers  # (N, num_classes)
+        # In full precision also under autocast: half precision near 70 years has steps of 1/16.
+        return answers.squeeze(1).float() * self.label_std + self.label_mean  # (N,)
+
+    # ---- pretrained weights -----------------------------------------------------------------------------------------
+
+    def load_pretrained(self, state, source, announce=True):
+        """Take over body, image units and (where it fits) head from `state`; `source` names it in messages.
+
+        The label's mean and deviation are not taken over: they belong to the labels that this network is to learn.
+        torchvision's names mean a network trained on ImageNet's units, so images are brought into those.
+        """
+        own = self.state_dict()
+        if "backbone.conv1.weight" not in state:
+            state = _from_torchvision(state)
+        state = {key: value for key, value in state.items() if key not in ("label_mean", "label_std")}
+        self._fit_channels(state)
+        if any(key.startswith("head.") and state[key].shape != own[key].shape for key in own if key in state):
+            (logger.warning if announce else logger.debug)(
+                "%s: its last layer has another size and is left out; the head starts anew", source)
+            state = {key: value for key, value in state.items() if not key.startswith("head.")}
+        self._refuse_misfits(state, own, source)
+        self.load_state_dict(state, strict=False)
+
+    def _fit_channels(self, state):
+        """Bring first convolution and image units to this network's number of channels.
+
+        Each channel gets the sum over the stored ones divided by the number of channels: n equal channels then give
+        the response that the stored network gives to its channels being equal, one grey channel the plain sum.
+        """
+        weight = state.get("backbone.conv1.weight")
+        if weight is None or weight.ndim != 4 or weight.shape[1] == self.input_nc:
+            return
+        n = self.input_nc
+        state["backbone.conv1.weight"] = weight.sum(1, keepdim=True).repeat(1, n, 1, 1) / n
+        for key in ("image_mean", "image_std"):
+            if key in state:
+                state[key] = state[key].mean().expand(1, n, 1, 1).clone()
+
+    def _refuse_misfits(self, state, own, source):
+        optional = ("head.", "image_", "label_")
+        # num_batches_tracked: absent from old files, and without effect at batch norm's fixed momentum.
+        missing = [key for key in own
+                   if key not in state and not key.startswith(optional) and not key.endswith("num_batches_tracked")]
+        unknown = [key for key in state if key not in own]
+        resized = [key for key in own if key in state and state[key].shape != own[key].shape]
+        kinds = (("lacks", missing), ("has the unknown", unknown), ("has another size of", resized))
+        problems = [f"{what} {', '.join(keys[:3])}" + (f" and {len(keys) - 3} more" if len(keys) > 3 else "")
+                    for what, keys in kinds if keys]
+        if problems:
+            raise UserError(f"{source} does not fit --netP {self.netP}: it {'; it '.join(problems)}. "
+                            "Use the --netP that the weights were made with")
+
+
+def _body(netP, input_nc):
+    """torchvision's ResNet without its last layer: (N, input_nc, H, W) -> (N, features)."""
+    block, layers = _ARCHITECTURES[netP]
+    body = ResNet(block, list(layers))
+    body.fc = nn.Identity()
+    if input_nc != 3:
+        body.conv1 = nn.Conv2d(input_nc, 64, kernel_size=7, stride=2, padding=3, bias=False)
+        nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision draws it
+    return body
+
+
+def _from_torchvision(state):
+    """Our keys for torchvision's, with the image units of ImageNet, brought from [0, 1] to [-1, 1]."""
+    renamed = {f"head.{key[3:]}" if key.startswith("fc.") else f"backbone.{key}": value for key, value in state.items()}
+    renamed["image_mean"] = (2 * _IMAGENET_MEAN - 1).reshape(1, 3, 1, 1)
+    renamed["image_std"] = (2 * _IMAGENET_STD).reshape(1, 3, 1, 1)
+    return renamed
+
+
+def _download(netP):
+    """torchvision's ImageNet weights. The first edition, because it exists for all sizes and fine-tunes well."""
+    editions = torchvision.models.get_model_weights(netP) if netP in torchvision.models.list_models() else None
+    if editions is None:
+        raise UserError(f"there are no ImageNet weights for --netP {netP}: use resnet18, resnet34, resnet50 or "
+                        "resnet101")
+    try:
+        return editions["IMAGENET1K_V1"].get_state_dict(progress=False, check_hash=True)
+    except (OSError, RuntimeError) as error:  # no network; a file that arrived damaged
+        raise UserError(f"the ImageNet weights for --netP {netP} could not be fetched ({error}): fetch "
+                        f"{editions['IMAGENET1K_V1'].url} elsewhere and give the file instead of `imagenet`") from error
+
+
+def _read(path):
+    """The state dict in a file, without running anything that the file might hold."""
+    if not Path(path).is_file():
+        raise UserError(f"predictor weights {path}: there is no such file (give a file, or `imagenet`)")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises anything from EOFError to UnpicklingError here, and advises to trust it
+        raise UserError(f"predictor weights {path} cannot be read: the file is damaged, or holds more than tensors "
+                        "(save it with torch.save(net.state_dict(), file))") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise UserError(f"predictor weights {path} hold no state dict: save it with torch.save(net.state_dict(), file)")
+    return {key.removeprefix("module."): value for key, value in state.items()}

@@ -1,0 +1,20 @@
+"""Options of `duiit predict`."""
+from options.test_options import RunOptions
+from util.errors import UserError
+
+
+class PredictOptions(RunOptions):
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        g = parser.add_argument_group("Predicting")
+        g.add_argument("--input", help="a file, a folder, a DICOM series or a NIfTI volume of the target modality")
+        g.add_argument("--output", help="where to write: .csv or .json (default: CSV to the screen)")
+        g.add_argument("--per_slice", action="store_true", help="one row a slice instead of one a scan")
+        return parser
+
+    def check(self, opt):
+        super().check(opt)
+        if not opt.input:
+            raise UserError("--input is missing: name the scan or the folder of scans to predict from")
+        if opt.output and not opt.output.lower().endswith((".csv", ".json")):
+            raise UserError(f"--output {opt.output}: give a name that ends in .csv or .json")

@@ -1,0 +1,37 @@
+"""`train_opt.json`: the options of a run and what its data said of themselves, for the programs that come after."""
+import json
+from pathlib import Path
+
+from util.errors import UserError
+from util.files import write_text
+
+NAME = "train_opt.json"
+
+
+def write(folder, opt, version):
+    """Writes every option and data fact of `opt` that JSON can hold (lists, text, numbers)."""
+    options = {k: v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
+    text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=True)
+    write_text(Path(folder) / NAME, text + "\n")
+
+
+def _is_plain(value):
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(v) for v in value)
+    if isinstance(value, dict):
+        return all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
+    return value is None or isinstance(value, (bool, int, float, str))
+
+
+def read(checkpoints_dir, name):
+    """The options of the run `name`. Raises UserError if there is no such run or its file is damaged."""
+    root = Path(checkpoints_dir)
+    path = root / name / NAME
+    if not path.is_file():
+        runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
+        known = f"the runs there are {', '.join(runs)}" if runs else "no run is there yet; `duiit train` makes one"
+        raise UserError(f"--name {name}: no such run under {root}; {known}")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))["options"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
+        raise UserError(f"{path} is damaged: it is not the JSON that `duiit train` writes; restore or retrain") from None

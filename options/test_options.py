@@ -1,0 +1,33 @@
+"""Options of the commands that work on a trained run: test, translate and predict."""
+from options.base_options import BaseOptions
+from options.parsing import POSITIVE, Bounded
+
+
+class RunOptions(BaseOptions):
+    """Everything of the run is taken from its train_opt.json; what is given on the command line overrides it."""
+
+    from_run = True
+    phase = "test"
+
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        parser.set_defaults(batch_size=16)      # no gradients are kept: a batch costs little memory
+        return parser
+
+
+class TestOptions(RunOptions):
+    """Options of `duiit test`."""
+
+    __test__ = False                            # not a test class, whatever its name
+
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        g = parser.add_argument_group("Testing")
+        g.add_argument("--results_dir", default="./results/", help="where results are written")
+        g.add_argument("--phase", default="test", choices=["train", "val", "test"], help="part of the split to test on")
+        g.add_argument("--num_test", type=float, default=float("inf"), help="test at most this many source images")
+        g.add_argument("--aspect_ratio", type=Bounded(float, low=0.01), default=1.0, help="of the images on the page")
+        g.add_argument("--eval", action="store_true", help="generators in eval mode (the predictor always is)")
+        g.add_argument("--truth", help="folder with the true target image of every source image, mirrored paths "
+                                       "(default: <dataroot>/truth/<source>, if it is there)")
+        return parser

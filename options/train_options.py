@@ -1,0 +1,54 @@
+"""Options of `duiit train`."""
+from options.base_options import BaseOptions
+from options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
+
+
+class TrainOptions(BaseOptions):
+    isTrain = True
+    phase = "train"
+
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        self._schedule(parser.add_argument_group("Training"))
+        self._saving(parser.add_argument_group("Saving and resuming"))
+        self._watching(parser.add_argument_group("Watching"))
+        return parser
+
+    def _schedule(self, g):
+        g.add_argument("--n_epochs", type=COUNT, default=100, help="epochs at the initial learning rate")
+        g.add_argument("--n_epochs_decay", type=COUNT, default=100, help="epochs in which the rate falls to zero")
+        g.add_argument("--max_steps", type=COUNT, default=0, help="stop after this many steps (0: by epochs)")
+        g.add_argument("--lr", type=WEIGHT, default=0.0002, help="learning rate of Adam")
+        g.add_argument("--beta1", type=Bounded(float, 0, 1, True), default=0.5, help="momentum term of Adam")
+        g.add_argument("--lr_policy", default="linear", choices=["linear", "step", "plateau", "cosine"],
+                       help="how the learning rate falls")
+        g.add_argument("--lr_decay_iters", type=POSITIVE, default=50, help="epochs between the steps of lr_policy step")
+        g.add_argument("--gan_mode", default="lsgan", choices=["lsgan", "vanilla", "wgangp"], help="adversarial loss")
+        g.add_argument("--pool_size", type=COUNT, default=50, help="translated images kept for the critics")
+
+    def _saving(self, g):
+        g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")
+        g.add_argument("--save_epoch_freq", type=POSITIVE, default=5, help="keep the weights of every Nth epoch")
+        g.add_argument("--save_by_iter", action="store_true", help="name the latest weights by their step")
+        g.add_argument("--continue_train", action="store_true", help="go on with the run --name where it stopped")
+        g.add_argument("--epoch_count", type=POSITIVE, default=1, help="number of the first epoch")
+        g.add_argument("--phase", default="train", help="which part of the split to train on")
+
+    def _watching(self, g):
+        g.add_argument("--print_freq", type=POSITIVE, default=100, help="write the losses every N steps")
+        g.add_argument("--val_freq", type=COUNT, default=1, help="validate every N epochs (0: never)")
+        g.add_argument("--display_freq", type=POSITIVE, default=400, help="send images to visdom every N steps")
+        g.add_argument("--display_ncols", type=COUNT, default=4, help="images in a row of the visdom panel")
+        g.add_argument("--display_id", type=int, default=1, help="window number in visdom (0: no visdom)")
+        g.add_argument("--display_server", default="http://localhost", help="visdom server's address")
+        g.add_argument("--display_env", default="main", help="visdom environment")
+        g.add_argument("--display_port", type=POSITIVE, default=8097, help="visdom server's port")
+        g.add_argument("--update_html_freq", type=POSITIVE, default=1000, help="update the web page every N steps")
+        g.add_argument("--no_html", action="store_true", help="no web page of the training")
+
+    def check(self, opt):
+        super().check(opt)
+        if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
+            from util.errors import UserError
+            raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "
+                            f"--epoch_count {opt.epoch_count}: there is nothing to train")

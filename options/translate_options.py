@@ -1,0 +1,25 @@
+"""Options of `duiit translate`."""
+from options.test_options import RunOptions
+from util.errors import UserError
+
+
+class TranslateOptions(RunOptions):
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        g = parser.add_argument_group("Translating")
+        g.add_argument("--input", help="folder (or one file) of source images, with its labels table if there is one")
+        g.add_argument("--output", help="folder to write to; it must not exist yet, or be empty")
+        g.add_argument("--source", help="the source's modality (needed only where the run has several)")
+        g.add_argument("--format", default="png", choices=["png", "tiff", "npy", "nifti"],
+                       help="png: 8 bit, the CT window; tiff, npy: float HU; nifti: int16 HU volumes")
+        g.add_argument("--keep_network_size", action="store_true",
+                       help="write at the network's size instead of the source's own")
+        g.add_argument("--force", action="store_true", help="replace what --output holds")
+        g.add_argument("--eval", action="store_true", help="generators in eval mode")
+        return parser
+
+    def check(self, opt):
+        super().check(opt)
+        for name in ("input", "output"):
+            if not getattr(opt, name):
+                raise UserError(f"--{name} is missing: name the folder to {'read' if name == 'input' else 'write'}")

@@ -1,0 +1,53 @@
+"""Packaging of DUIIT. Why each dependency is there, and why in this range: docs/dependencies.md."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "duiit_cli" / "__init__.py").read_text(encoding="utf-8"))[1]
+ROOMS = ("duiit_cli", "options", "models", "data", "util")
+
+DICOM = ["python-gdcm>=3.0.24"]
+VISDOM = ["visdom>=0.2.4", "tornado>=6.5,<6.6"]
+
+setup(
+    name="duiit",
+    version=VERSION,
+    description="Unpaired medical image translation learned jointly with the predictor that uses it",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-2-Clause",
+    python_requires=">=3.11",
+    packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
+    package_data={"options": ["presets/*.toml"]},
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "scikit-image>=0.22",
+        "pandas>=2.1",
+        "openpyxl>=3.1",
+        "pillow>=10.1",
+        "tifffile>=2023.9",
+        "pydicom>=3.0,<4",
+        "nibabel>=5.2",
+        "click>=8.1.7,<9",
+        "rich>=13.6",
+        "dominate>=2.9",
+    ],
+    extras_require={
+        "visdom": VISDOM,
+        "dicom": DICOM,
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "SimpleITK>=2.3", *VISDOM],
+    },
+    entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},
+    classifiers=[
+        "License :: OSI Approved :: BSD License",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Scientific/Engineering :: Medical Science Apps.",
+    ],
+)

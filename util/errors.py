@@ -1,0 +1,9 @@
+"""The one exception that is meant for the user's eyes: a single line that names what is wrong and what to do."""
+
+
+class UserError(Exception):
+    """A mistake in the input (file, folder, label, option) that the user can mend.
+
+    The command line prints the message as one line and exits with status 2, without a traceback. Raise it with a
+    message that names the file or the option, says what is wrong and what to do about it.
+    """

@@ -1,0 +1,116 @@
+"""Where messages go: one line each, on standard error, so that standard output stays free for results.
+
+Every module logs with `logging.getLogger(__name__)`; the command line calls `setup_logging` once. On a terminal the
+lines go through the console that also draws the progress bars, so that the two never overwrite each other.
+"""
+import logging
+import os
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+
+from util.errors import UserError
+
+_STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
+# Only our own rooms speak at INFO: other libraries' chatter stays out unless it is a warning.
+ROOMS = ("duiit", "duiit_cli", "options", "models", "data", "util", "benchmarks", "__main__")
+
+
+def on_terminal() -> bool:
+    """True when a person is watching standard error on a terminal that can move its cursor."""
+    stream = sys.stderr
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@cache
+def console():
+    """The one rich console on standard error, shared by messages and progress bars."""
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
+def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
+    """Send messages to standard error: DEBUG and up when `verbose`, warnings only when `quiet`. May be called again."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, _StderrHandler)]:
+        root.removeHandler(handler)
+    handler = _StderrHandler()
+    handler.setFormatter(_OneLine(verbose))
+    root.addHandler(handler)
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    for room in ROOMS:
+        logging.getLogger(room).setLevel(level)
+    warnings.showwarning = _log_warning
+
+
+def log_to_file(path: str | os.PathLike) -> logging.Handler:
+    """Also append every message, with date and level, to `path`; returns the handler, for removing it again."""
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} could not be opened for the log: {error.strerror}") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    return handler
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever standard error is at that moment; on a terminal, above the progress bars."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+            if os.getpid() != self._process:
+                # A data-loading worker: the console's lock may have been held by the parent's drawing thread when
+                # this process was forked, and would never be released here.
+                _write(sys.__stderr__, line)
+            elif on_terminal():
+                from rich.text import Text
+
+                console().print(Text(line, style=_STYLES.get(record.levelno, "")), soft_wrap=True)
+            else:
+                _write(sys.stderr, line)
+        except Exception:
+            self.handleError(record)
+
+
+def _write(stream, line: str) -> None:
+    if stream is None:
+        return
+    try:
+        stream.write(line + "\n")
+    except UnicodeEncodeError:  # a terminal in the C locale: a patient's or folder's name must not stop the message
+        encoding = stream.encoding or "ascii"
+        stream.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    stream.flush()
+
+
+class _OneLine(logging.Formatter):
+    """The bare message; warnings and errors say so in front, and `--verbose` adds who is speaking."""
+
+    def __init__(self, verbose: bool) -> None:
+        super().__init__("%(message)s")
+        self._verbose = verbose
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if record.levelno >= logging.WARNING:
+            line = f"{record.levelname.lower()}: {line}"
+        elif self._verbose and record.levelno <= logging.DEBUG:
+            line = f"{record.name}: {line}"
+        return line
+
+
+def _log_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    """Python's own warnings as one line; where they come from is for `--verbose`."""
+    first = next(iter(str(message).strip().splitlines()), category.__name__)
+    logging.getLogger("py.warnings").warning("%s", first)
+    logging.getLogger("util.logs").debug("%s, raised at %s:%s: %s", category.__name__, filename, lineno, message)
