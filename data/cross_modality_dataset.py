@@ -24,7 +24,7 @@ class CrossModalityDataset(BaseDataset):
         self.target, self.sources = self.find_modalities(opt)
         opt.target, opt.sources = self.target, ",".join(self.sources)
         self.members = {m: self.load(m, opt) for m in (self.target, *self.sources)}
-        self.parts = splits.of_run(opt, {m: d.rows for m, d in self.members.items()})
+        self.parts = self.split(opt, {m: d.rows for m, d in self.members.items()})
         if opt.isTrain and opt.phase == "train":
             self._publish(opt)
         self._narrow(opt.phase)
@@ -51,6 +51,10 @@ class CrossModalityDataset(BaseDataset):
     def load(self, modality, opt):
         channels = opt.output_nc if modality == self.target else opt.input_nc
         return loader_of(modality)(opt, Path(opt.dataroot) / modality, channels)
+
+    def split(self, opt, rows):
+        """{modality: [part of each row]}."""
+        return splits.of_run(opt, rows)
 
     def _publish(self, opt):
         """Tells the model and later commands, through opt, what they must know of the training images."""

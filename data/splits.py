@@ -25,12 +25,12 @@ def sizes(n, val_fraction, test_fraction):
     else:
         val = test = 0
     if n - val - test < 1:
-        val, test = (1, 1) if n >= 3 else (0, 0)
+        val, test = int(val_fraction > 0), n - 1 - int(val_fraction > 0)
     return n - val - test, val, test
 
 
-def draw(units, seed, val_fraction, test_fraction):
-    """units: {modality: [identity, …]} -> {(modality, identity): "train"|"val"|"test"}.
+def draw(units, seed, fractions):
+    """units: {modality: [identity, …]}; fractions: {modality: (val, test)} -> {(modality, identity): part}.
 
     Modalities are drawn in turn, the first one (the target) first; an identity that was drawn before keeps its part.
     """
@@ -38,7 +38,7 @@ def draw(units, seed, val_fraction, test_fraction):
     for modality, members in units.items():
         members = sorted(set(members))
         order = [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
-        wanted = dict(zip(PARTS, sizes(len(order), val_fraction, test_fraction), strict=True))
+        wanted = dict(zip(PARTS, sizes(len(order), *fractions[modality]), strict=True))
         known = {m: parts[m] for m in order if m in parts}
         for part in known.values():
             wanted[part] -= 1
@@ -56,9 +56,15 @@ def identity(row, split_by):
 
 
 def assign(rows_by_modality, opt):
-    """{modality: [row, …]} -> {modality: [part of each row]}, drawn from opt.split_seed."""
+    """{modality: [row, …]} -> {modality: [part of each row]}, drawn from opt.split_seed.
+
+    The target is split by --val_fraction and --test_fraction. Nothing is predicted for sources, so of them only
+    --source_test_fraction is held out, to look at.
+    """
     units = {m: [_unit(m, r, opt) for r in rows] for m, rows in rows_by_modality.items()}
-    parts = draw(units, opt.split_seed, opt.val_fraction, opt.test_fraction)
+    fractions = {m: (opt.val_fraction, opt.test_fraction) if m == opt.target else (0.0, opt.source_test_fraction)
+                 for m in units}
+    parts = draw(units, opt.split_seed, fractions)
     return {m: [parts[m, _unit(m, r, opt)] for r in rows] for m, rows in rows_by_modality.items()}
 
 

@@ -99,7 +99,7 @@ class CycleGANModel(BaseModel):
 
     def _adam(self, names, opt):
         parameters = itertools.chain(*(self.net(n).parameters() for n in names))
-        return torch.optim.Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999))
+        return torch.optim.Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
 
     # -- one step ----------------------------------------------------------------------------------------------
 

@@ -27,7 +27,7 @@ class PredictorModel(BaseModel):
         if self.isTrain:
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
             self.optimizer_P = torch.optim.Adam(self.netP.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999),
-                                                weight_decay=opt.weight_decay)
+                                                weight_decay=opt.weight_decay, fused=True)
             self.optimizers = [self.optimizer_P]
 
     def set_input(self, input):             # noqa: A002

@@ -73,8 +73,10 @@ class BaseOptions(CommandOptions):
         g.add_argument("--split_by", default="patient", choices=["patient", "image"],
                        help="patient: nobody stands on both sides; image: the paper's protocol")
         g.add_argument("--split_seed", type=COUNT, default=0, help="seed of the train/val/test split")
-        g.add_argument("--val_fraction", type=FRACTION, default=0.1, help="share of patients kept for validation")
-        g.add_argument("--test_fraction", type=FRACTION, default=0.2, help="share of patients kept for testing")
+        g.add_argument("--val_fraction", type=FRACTION, default=0.1, help="share of the target's patients kept for validation")
+        g.add_argument("--test_fraction", type=FRACTION, default=0.2, help="share of the target's patients kept for testing")
+        g.add_argument("--source_test_fraction", type=FRACTION, default=0.1,
+                       help="share of each source's patients kept out of training, to look at")
 
     def _networks(self, g):
         g.add_argument("--input_nc", type=POSITIVE, default=3, help="channels of a source image")

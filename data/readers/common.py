@@ -18,6 +18,7 @@ MAX_PIXELS = 100_000_000       # one image; the largest radiographs have 30 mill
 MAX_VOXELS = 1_500_000_000     # one volume: 6 GB as float32
 AIR_HU = -1024.0               # the lowest value a 12-bit scanner means; lower ones mark what it has not seen
 MIN_SIDE = 2
+SHOWN = 0.02                   # share of an image that has to show something; the last slice of a head has 0.19
 
 
 def natural_key(text: str) -> list:
@@ -47,9 +48,12 @@ def reading(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a decoder raises while it reads `path` into a UserError of one line that names the file.
 
     Decoders raise nearly every exception type on damaged input (struct.error, KeyError, IndexError, zlib.error ...),
-    so the net is wide on purpose.
+    so the net is wide on purpose. Empty and locked files are told here, as decoders have other words for them.
     """
     try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
         yield
     except UserError:
         raise
@@ -116,17 +120,17 @@ def has_signal(image: np.ndarray, unit: str | None = None) -> bool:
     """Whether an image shows something: False for constant and nearly empty ones, on which normalisation explodes.
 
     image: (H, W) or (C, H, W), any unit; with channels, one that shows something is enough.
-    unit: sharpens the answer where the scale is known (HU: something denser than fat and air; DISPLAY: 8 grey levels).
+    unit: sharpens the answer where the scale is known (HU: denser than fat and air; DISPLAY: 12 grey levels of 255).
     """
     return any(_channel_has_signal(channel, unit) for channel in np.atleast_3d(image.T).T)
 
 
 def _channel_has_signal(channel: np.ndarray, unit: str | None) -> bool:
     low, high = float(channel.min()), float(channel.max())
-    if unit == HU:
-        return bool((channel > -200).mean() >= 0.01) and high > low
-    if high - low < (8 if unit == DISPLAY else 1e-6 * max(abs(low), abs(high), 1e-30)) or high == low:
+    if high - low <= 1e-6 * max(abs(low), abs(high)):
         return False
-    # The background is the commonest level; an image shows something where at least 1 % of it stands clear of that.
-    ground = float(np.median(channel))
-    return bool((np.abs(channel - ground) > 0.05 * (high - low)).mean() >= 0.01)
+    if unit == HU:
+        return bool((channel > -200).mean() >= SHOWN)
+    # Nearly empty images have their background's level as the median, and hardly a pixel that stands clear of it.
+    clear = max(0.05 * (high - low), 12.0 if unit == DISPLAY else 0.0)
+    return bool((np.abs(channel - np.median(channel)) > clear).mean() >= SHOWN)

@@ -56,9 +56,6 @@ def patient_age(path: Path) -> float | None:
 
 
 def _load(path: Path) -> pydicom.Dataset:
-    size = path.stat().st_size
-    if size == 0:
-        raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
     ds = pydicom.dcmread(path, force=True)
     modality = ds.get("Modality") or "no modality"
     if not ds.get("Rows") or not ds.get("Columns") or modality in NOT_IMAGES:

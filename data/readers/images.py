@@ -22,8 +22,6 @@ def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     Raises UserError.
     """
     with reading(path, "an image"):
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
         if path.suffix.lower() in (".tif", ".tiff"):
             return _read_tiff(path, expected)
         pixels, text = _read_with_pillow(path)

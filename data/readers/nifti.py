@@ -24,8 +24,6 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     whose affine does not span space.
     """
     with reading(path, "a NIfTI volume"):
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
         image = nib.load(path)
         shape = _volume_shape(image.shape, path)
         check_size(path, (shape[2], shape[0], shape[1]))

@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 
 from data.readers.common import reading
-from util.errors import UserError
 
 Rows = list[list[str]]
 
@@ -17,8 +16,6 @@ def read_sheets(path: Path) -> dict[str, Rows]:
     come as people see them (49, not 49.0). Raises UserError.
     """
     with reading(path, "a table"):
-        if path.stat().st_size == 0:
-            raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
         if path.suffix.lower() == ".xlsx":
             return _read_excel(path)
         text = _decode(path.read_bytes())

@@ -52,9 +52,9 @@ def test_head_neck_spreadsheet(tmp_path):
         footer = [["* at diagnosis", None, None], ["T-stage", "as in", "the paper, 7th ed."], [None, None, None]]
         return pd.DataFrame([["Patient #", "Sex", "Age"], *rows, [None] * 3, *footer])
     with pd.ExcelWriter(tmp_path / "INFOclinical_HN.xlsx") as book:
-        sheet([["HN-HGJ-001", "M", 66], ["HN-HGJ-002", "F", None]]).to_excel(book, sheet_name="HGJ", header=False, index=False)
-        sheet([["HN-CHUM-001", "F", 51.5]]).to_excel(book, sheet_name="CHUM", header=False, index=False)
-        sheet([["HN-CHUM-009", "F", 99]]).to_excel(book, sheet_name="Excluded", header=False, index=False)
+        for name, rows in (("HGJ", [["HN-HGJ-001", "M", 66], ["HN-HGJ-002", "F", None]]),
+                           ("CHUM", [["HN-CHUM-001", "F", 51.5]]), ("Excluded", [["HN-CHUM-009", "F", 99]])):
+            sheet(rows).to_excel(book, sheet_name=name, header=False, index=False)
     labels = read_labels(tmp_path)
     assert labels.by_patient == {"HN-HGJ-001": 66, "HN-HGJ-002": None, "HN-CHUM-001": 51.5}
     assert labels.is_age
@@ -62,7 +62,8 @@ def test_head_neck_spreadsheet(tmp_path):
 
 
 def test_a_merged_header_of_two_rows(tmp_path):
-    text = '"Patient Number","Age\r\n(years)",Gender,Type,\r\n,,,Subdural,Epidural\r\n49,35,Male,1,\r\n130,0.0027,Male,,\r\n,,,,\r\n'
+    text = '"Patient Number","Age\r\n(years)",Gender,Type,\r\n,,,Subdural,Epidural\r\n' \
+           '49,35,Male,1,\r\n130,0.0027,Male,,\r\n,,,,\r\n'
     table(tmp_path, text, "Patient_demographics.csv")
     assert read_labels(tmp_path).by_patient == {"49": 35, "130": 0.0027}
     table(tmp_path, 'Patient Number,Age,Gender\nNo.,(years),M/F\n49,35,Male\n50,6,Female\n', "Patient_demographics.csv")

@@ -17,12 +17,15 @@ def png(path, size=(9, 9)):
     Image.new("L", size, 3).save(path)
 
 
+def chunk(name, data):
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
 def bomb(path):
     """A valid PNG header of 60000 x 60000 pixels and hardly any data."""
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
     head = struct.pack(">IIBBBBB", 60000, 60000, 8, 0, 0, 0, 0)
-    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b""))
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(b"\0" * 99)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 def cut(write, keep=0.6):
@@ -44,15 +47,11 @@ def huge_array(path):
 def deep_colour(path):
     head = struct.pack(">IIBBBBB", 4, 4, 16, 2, 0, 0, 0)
     raw = zlib.compress(b"".join(b"\0" + b"\1" * 24 for _ in range(4)))
-    data = b"\x89PNG\r\n\x1a\n"
-    for name, content in ((b"IHDR", head), (b"IDAT", raw), (b"IEND", b"")):
-        data += struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-    path.write_bytes(data)
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", raw) + chunk(b"IEND", b""))
 
 
 def flat_affine(path):
     image = nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4))
-    image.header["srow_z"], image.header["qform_code"] = 0, 0
     image.to_filename(path)
     raw = bytearray(path.read_bytes())
     raw[312:328] = bytes(16)  # srow_z
@@ -73,15 +72,19 @@ CASES = {
     "cut.jpg": cut(lambda p: Image.fromarray(RANDOM).save(p)), "cut.tif": cut(lambda p: tifffile.imwrite(p, RANDOM)),
     "cut.npy": cut(lambda p: np.save(p, RANDOM)), "cut.npz": cut(lambda p: np.savez(p, RANDOM)),
     "cut.nii": cut(nifti(np.ones((9, 9, 9)))), "cut.nii.gz": cut(nifti(np.random.default_rng(0).random((9, 9, 9)))),
-    "nan.npy": lambda p: np.save(p, np.full((4, 4), np.nan)), "inf.tif": lambda p: tifffile.imwrite(p, np.full((4, 4), np.inf)),
-    "nan.nii.gz": nifti(np.full((4, 4, 4), np.nan, np.float32)), "over.npy": lambda p: np.save(p, np.full((4, 4), 1e300)),
-    "one.png": lambda p: png(p, (1, 1)), "line.png": lambda p: png(p, (1, 9)), "one.npy": lambda p: np.save(p, np.ones((1, 1))),
-    "one.tif": lambda p: tifffile.imwrite(p, np.ones((1, 1))), "one.nii": nifti(np.ones((1, 1, 1))),
+    "nan.npy": lambda p: np.save(p, np.full((4, 4), np.nan)),
+    "inf.tif": lambda p: tifffile.imwrite(p, np.full((4, 4), np.inf)),
+    "nan.nii.gz": nifti(np.full((4, 4, 4), np.nan, np.float32)),
+    "over.npy": lambda p: np.save(p, np.full((4, 4), 1e300)),
+    "one.png": lambda p: png(p, (1, 1)), "line.png": lambda p: png(p, (1, 9)),
+    "one.npy": lambda p: np.save(p, np.ones((1, 1))), "one.tif": lambda p: tifffile.imwrite(p, np.ones((1, 1))),
+    "one.nii": nifti(np.ones((1, 1, 1))),
     "frames.nii": nifti(np.ones((4, 4, 4, 2))), "five.nii": nifti(np.ones((4, 4, 4, 1, 3))),
     "flat_affine.nii": flat_affine,
     "pickle.npy": lambda p: p.write_bytes(pickle.dumps({"a": 1})),
     "objects.npy": lambda p: np.save(p, np.array([{}, {}], object), allow_pickle=True),
-    "complex.npy": lambda p: np.save(p, np.ones((4, 4), complex)), "four.npy": lambda p: np.save(p, np.ones((2, 2, 2, 2))),
+    "complex.npy": lambda p: np.save(p, np.ones((4, 4), complex)),
+    "four.npy": lambda p: np.save(p, np.ones((2, 2, 2, 2))),
     "two.npz": lambda p: np.savez(p, np.ones((4, 4)), np.ones((4, 4))), "huge.npy": huge_array, "bomb.png": bomb,
     "deep.png": deep_colour, "void.npy": lambda p: np.save(p, np.zeros((0, 4))),
 }
@@ -138,8 +141,9 @@ def test_files_that_may_not_be_read_are_named(tmp_path, read, name):
 
 
 def test_nan_in_a_dicom_float_image_is_named(tmp_path, read, write_slice):
-    path = write_slice(tmp_path / "1.dcm", np.zeros((8, 10), np.float32), BitsAllocated=32, PixelData=None, Modality="MR",
-                       FloatPixelData=np.full((8, 10), np.nan, np.float32).tobytes(), RescaleSlope=None, RescaleIntercept=None)
+    values = np.full((8, 10), np.nan, np.float32)
+    path = write_slice(tmp_path / "1.dcm", values, BitsAllocated=32, PixelData=None, FloatPixelData=values.tobytes(),
+                       Modality="MR", RescaleSlope=None, RescaleIntercept=None)
     with pytest.raises(UserError, match="not finite"):
         read(path)
 

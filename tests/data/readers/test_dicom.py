@@ -1,5 +1,6 @@
 """Pixels of DICOM series: units, padding, geometry, frames, compression."""
 import math
+from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -114,7 +115,8 @@ def test_suv_by_weight_is_decay_corrected(tmp_path, write_slice, pet_tags, read)
 @pytest.mark.parametrize("changes, suv", [
     ({"DecayCorrection": "ADMIN"}, 1.0),
     ({"Units": "GML"}, 2000.0),
-    ({"RadiopharmaceuticalStartTime": "230000.00", "SeriesTime": "004000", "AcquisitionTime": "004000"}, 2.0),  # midnight
+    # Past midnight:
+    ({"RadiopharmaceuticalStartTime": "230000.00", "SeriesTime": "004000", "AcquisitionTime": "004000"}, 2.0),
     ({"SeriesTime": "150000", "FrameReferenceTime": 0.5, "ActualFrameDuration": 1, "AcquisitionTime": "114000"}, 2.0),
 ])
 def test_suv_of_other_headers(tmp_path, write_slice, pet_tags, read, changes, suv):
@@ -143,8 +145,9 @@ def test_lowest_is_white_is_turned_round(tmp_path, write_slice, read):
     np.testing.assert_array_equal(read(tmp_path)[0].image, 79.0 - stored)
 
 
-@pytest.mark.parametrize("text, years", [("063Y", 63), ("006M", 0.5), ("038W", 38 * 7 / 365.25), ("012D", 12 / 365.25), ("42", 42),
-                                         ("999Y", None), ("", None), (None, None), ("old", None), (" 060y ", 60)])
+@pytest.mark.parametrize("text, years", [
+    ("063Y", 63), ("006M", 0.5), ("038W", 38 * 7 / 365.25), ("012D", 12 / 365.25), ("42", 42), (" 060y ", 60),
+    ("999Y", None), ("", None), (None, None), ("old", None)])
 def test_ages(text, years):
     assert parse_age(text) == (None if years is None else pytest.approx(years))
 
@@ -154,7 +157,8 @@ def test_the_headers_age(tmp_path, write_slice):
     assert header_age(find_scans(tmp_path)[0]) == 1.5
 
 
-@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_bigendian.dcm", "MR_small_implicit.dcm"])
+@pytest.mark.parametrize("name", ["MR_small_RLE.dcm", "MR_small_jp2klossless.dcm", "MR_small_bigendian.dcm",
+                                  "MR_small_implicit.dcm"])
 def test_every_encoding_gives_the_same_image(name, read):
     plain, other = (read(get_testdata_file(file, download=False))[0] for file in ("MR_small.dcm", name))
     np.testing.assert_array_equal(plain.image, other.image)
@@ -175,10 +179,8 @@ def test_unlike_sizes_of_one_series_are_stacks_of_their_own(tmp_path, write_slic
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_bundled_files_give_an_image_or_one_line(read):
-    folder = pydicom.data.data_manager.DATA_ROOT
-    from pathlib import Path
     read_well = 0
-    for path in sorted(Path(folder, "test_files").rglob("*")):
+    for path in sorted(Path(get_testdata_file("MR_small.dcm", download=False)).parent.rglob("*")):
         if path.is_file() and "TINY_ALPHA" not in path.parts:
             try:
                 slices = read(path)

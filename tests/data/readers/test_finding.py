@@ -43,8 +43,9 @@ def test_images_directly_in_the_folder_are_told_apart_by_their_names(tmp_path):
     assert names(find_scans(tmp_path)) == [("alone", "alone", 1), ("patA", "patA", 2), ("patB", "patB", 1)]
 
 
-@pytest.mark.parametrize("name, patient", [("patA_003", "patA"), ("12", "12"), ("a b 7", "a b"), ("TCGA_CS_4941_1", "TCGA_CS_4941"),
-                                           ("patA_slice12", "patA"), ("photo", "photo")])
+@pytest.mark.parametrize("name, patient", [
+    ("patA_003", "patA"), ("12", "12"), ("a b 7", "a b"), ("TCGA_CS_4941_1", "TCGA_CS_4941"), ("patA_slice12", "patA"),
+    ("photo", "photo")])
 def test_patient_from_a_stem(tmp_path, name, patient):
     assert stem_patient(tmp_path / f"{name}.png") == patient
 
@@ -53,7 +54,8 @@ def test_volumes_belong_to_the_top_folder_or_to_themselves(tmp_path):
     volume(tmp_path / "sub-01" / "anat" / "t1.nii.gz")
     volume(tmp_path / "sub-02.nii")
     np.save(tmp_path / "cube.npy", np.zeros((3, 4, 5)))
-    assert names(find_scans(tmp_path)) == [("cube", "cube", 1), ("sub-01/anat/t1", "sub-01", 1), ("sub-02", "sub-02", 1)]
+    assert names(find_scans(tmp_path)) == [
+        ("cube", "cube", 1), ("sub-01/anat/t1", "sub-01", 1), ("sub-02", "sub-02", 1)]
 
 
 def test_flat_arrays_are_images(tmp_path):
@@ -74,7 +76,8 @@ def test_patient_regex_names_the_patient_and_splits_folders(tmp_path):
 
 
 def test_masks_hidden_files_tables_and_excluded_folders_are_passed_over(tmp_path):
-    for name in ("p/1.png", "p/1_mask.png", "p/1_HGE_Seg.jpg", "p/masks/1.png", "p/.hidden.png", ".git/1.png", "derived/1.png"):
+    image(tmp_path / "p" / "1.png")
+    for name in ("p/1_mask.png", "p/1_HGE_Seg.jpg", "p/masks/1.png", "p/.hidden.png", ".git/1.png", "derived/1.png"):
         image(tmp_path / name)
     volume(tmp_path / "q" / "scan.nii.gz")
     volume(tmp_path / "q" / "scan_mask.nii.gz")

@@ -1,0 +1,56 @@
+"""The toolkit's own layout: trainA, trainB, testA, testB (and valA, valB) under --dataroot, unpaired.
+
+A is the source and B the target. Which part an image belongs to is said by its folder, so no split is drawn. Labels are
+optional: a labels.csv in --dataroot (file: trainA/007.png, or patient). 8-bit images are scaled from 0..255, as the
+toolkit does; others as data/intensity.py says.
+"""
+from pathlib import Path
+
+from data import splits
+from data.cross_modality_dataset import CrossModalityDataset
+from data.labels import find_labelled_scans
+from data.modality_dataset import ModalityDataset
+from util.errors import UserError
+
+# The patient is the folder below trainA, or, for images right in it, the name without its last number.
+PATIENT = r"^(?:train|val|test)[AB]/(?:([^/]+)/|([^/]+?)(?:[_\-. ]+(?:slice|img|image|s|z)?\d+)?(?:\.nii)?\.\w+$)"
+
+
+class UnalignedDataset(CrossModalityDataset):
+    @staticmethod
+    def find_modalities(opt):
+        root = Path(opt.dataroot)
+        part = "train" if opt.phase == "val" else opt.phase
+        for side in "AB":
+            if not (root / f"{part}{side}").is_dir():
+                raise UserError(f"--dataroot {root}: no folder {part}{side}; make it, or choose --dataset_mode "
+                                "cross_modality for one folder a modality")
+        return "B", ["A"]
+
+    def load(self, modality, opt):
+        channels = opt.output_nc if modality == self.target else opt.input_nc
+        return (SideA if modality == "A" else SideB)(opt, opt.dataroot, channels)
+
+    def split(self, opt, rows):
+        parts = {m: [r.file.split("/")[0][:-1] for r in members] for m, members in rows.items()}
+        if opt.isTrain and opt.phase == "train":
+            splits.write(Path(opt.checkpoints_dir) / opt.name, rows, parts, opt.split_by)
+        return parts
+
+
+class SideA(ModalityDataset):
+    """Everything under trainA, valA and testA."""
+    modality = "A"
+
+    @classmethod
+    def find_scans(cls, root, opt):
+        folders = {f"{part}{cls.modality}" for part in splits.PARTS}
+        scans = [s for s in find_labelled_scans(root, opt, patient_regex=PATIENT) if s.name.split("/")[0] in folders]
+        if not scans:
+            raise UserError(f"{root}: no images in {', '.join(sorted(folders))}")
+        return scans
+
+
+class SideB(SideA):
+    """Everything under trainB, valB and testB."""
+    modality = "B"
