@@ -40,20 +40,23 @@ def create_dataset(opt):
 
 
 class EpochSampler(torch.utils.data.Sampler):
-    """The order of one epoch, drawn from (seed, epoch) alone, so that a stopped run can go on in the middle of it."""
+    """The order of one epoch, drawn from (seed, epoch) alone, so that a stopped run can go on in the middle of it.
 
-    def __init__(self, size, shuffle, seed):
-        self.size, self.shuffle, self.seed = size, shuffle, seed
+    length: images in an epoch; where it is not `size`, the data set is gone through as often as that takes.
+    """
+
+    def __init__(self, size, shuffle, seed, length=None):
+        self.size, self.shuffle, self.seed, self.length = size, shuffle, seed, length or size
         self.epoch, self.skip = 0, 0
 
     def __len__(self):
-        return self.size - self.skip
+        return self.length - self.skip
 
     def __iter__(self):
-        order = np.arange(self.size)
-        if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.size)
-        return iter(order[self.skip:].tolist())
+        rng = np.random.default_rng([self.seed, self.epoch])
+        rounds = -(-self.length // self.size) if self.size else 0
+        order = [rng.permutation(self.size) if self.shuffle else np.arange(self.size) for _ in range(rounds)]
+        return iter(np.concatenate(order)[self.skip:self.length].tolist() if order else [])
 
 
 class CustomDatasetDataLoader:
@@ -62,7 +65,8 @@ class CustomDatasetDataLoader:
     def __init__(self, dataset, opt):
         self.dataset, self.opt = dataset, opt
         size = int(min(len(dataset), opt.max_dataset_size))
-        self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed)
+        length = opt.steps_per_epoch * opt.batch_size if opt.isTrain else 0
+        self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed, length)
         # A last batch of one image breaks BatchNorm; the images it leaves out come up in another epoch.
         drop_last = opt.isTrain and size >= opt.batch_size
         workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if size > opt.batch_size else 0
@@ -88,8 +92,8 @@ class CustomDatasetDataLoader:
     @property
     def batches(self):
         """Batches in a whole epoch."""
-        size, batch = self.sampler.size, self.opt.batch_size
-        return size // batch if self.loader.drop_last else -(-size // batch)
+        images, batch = self.sampler.length, self.opt.batch_size
+        return images // batch if self.loader.drop_last else -(-images // batch)
 
     def load_data(self):
         return self

@@ -6,17 +6,19 @@ from pathlib import Path
 
 from data.labels import find_labelled_scans
 from data.modality_dataset import ModalityDataset
-from data.slice import Scan, Slice
+from data.slice import GREY, Scan, Slice
 from util.errors import UserError
 
 CHANNELS = {"pre": 0, "flair": 1, "post": 2}  # of a kaggle_3m TIFF; a missing contrast's channel repeats FLAIR
 
 # kaggle_3m/TCGA_CS_4941_19960909/..., at any depth: the patient is the folder without the date, as in data.csv.
-_KAGGLE_PATIENT = r"(?:^|/)(TCGA_[A-Z0-9]+_[A-Z0-9]+)_\d{8}/"
+_KAGGLE_PATIENT = r"(?:^|/)([A-Z]+_[A-Z0-9]+_[A-Z0-9]+)_(?:19|20)\d{6}/"
 
 
 class MriDataset(ModalityDataset):
-    """Slices in grey values (DISPLAY for 8-bit images), one channel unless `--mri_channel all`."""
+    """Slices in grey values, one channel unless `--mri_channel all`.
+
+    8-bit images too: what level 255 stood for differs from scan to scan, so they are scaled between percentiles."""
 
     modality = "mri"
 
@@ -32,5 +34,5 @@ class MriDataset(ModalityDataset):
         if name != "all" and name not in CHANNELS:
             raise UserError(f"--mri_channel {name}: choose one of {', '.join(CHANNELS)}, all")
         if s.image.ndim == 2 or name == "all":
-            return s
-        return replace(s, image=s.image[CHANNELS[name]].copy())
+            return replace(s, unit=GREY)
+        return replace(s, image=s.image[CHANNELS[name]].copy(), unit=GREY)

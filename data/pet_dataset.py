@@ -1,11 +1,12 @@
 """PET: Head-Neck-PET-CT as distributed (DICOM series of several modalities a patient, ages in a spreadsheet of several
 sheets), or any folder of images, NIfTI volumes or DICOM series with labels.
 """
+from dataclasses import replace
 from pathlib import Path
 
 from data.labels import find_labelled_scans
 from data.modality_dataset import ModalityDataset
-from data.slice import Scan
+from data.slice import DISPLAY, GREY, Scan, Slice
 
 # HN-CHUM-001/<study>/<series>/000000.dcm, at any depth.
 _HEAD_NECK_PATIENT = r"(?:^|/)(HN-[A-Z]+-\d+)/"
@@ -20,3 +21,8 @@ class PetDataset(ModalityDataset):
     def find_scans(cls, root: Path, opt) -> list[Scan]:
         """Labelled scans under `root`; of DICOM series only Modality PT, whatever the folders are called."""
         return find_labelled_scans(root, opt, modalities=("PT",), patient_regex=_HEAD_NECK_PATIENT)
+
+    @classmethod
+    def prepare(cls, s: Slice, opt) -> Slice:
+        """8-bit images are grey values of an unknown scale, to be scaled between percentiles."""
+        return replace(s, unit=GREY) if s.unit == DISPLAY else s

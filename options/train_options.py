@@ -17,6 +17,8 @@ class TrainOptions(BaseOptions):
     def _schedule(self, g):
         g.add_argument("--n_epochs", type=COUNT, default=100, help="epochs at the initial learning rate")
         g.add_argument("--n_epochs_decay", type=COUNT, default=100, help="epochs in which the rate falls to zero")
+        g.add_argument("--steps_per_epoch", type=COUNT, default=0,
+                       help="steps that make an epoch, whatever the number of images (0: once through the data)")
         g.add_argument("--max_steps", type=COUNT, default=0, help="stop after this many steps (0: by epochs)")
         g.add_argument("--lr", type=WEIGHT, default=0.0002, help="learning rate of Adam")
         g.add_argument("--beta1", type=Bounded(float, 0, 1, True), default=0.5, help="momentum term of Adam")

@@ -1,0 +1,27 @@
+# make demo: the whole main job on a generated head phantom.    make test: lint and tests.
+# Each sets itself up in .venv first (a few minutes: torch is large).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+$(READY): setup.py constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=$(CURDIR)/constraints.txt PIP_BUILD_CONSTRAINT=$(CURDIR)/constraints.txt \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	touch $@
+
+demo: $(READY)
+	$(BIN)/python examples/demo.py --folder demo
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+# One thread a process: two test processes that share two cores run several times faster so.
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --timeout 600
+
+clean:
+	rm -rf $(VENV) demo
