@@ -1,7 +1,10 @@
-"""Data sets: from folders of medical images to batches. `--dataset_mode foo` is `FooDataset` in `data/foo_dataset.py`."""
+"""Data sets: from folders of medical images to batches. `--dataset_mode foo_bar` is `FooBarDataset` in
+`data/foo_bar_dataset.py`."""
 import random
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import isabstract
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,7 @@ def find_dataset_using_name(name):
         raise UserError(f"--dataset_mode {name}: no such data set; there are {', '.join(dataset_names())}")
     module = import_module(f"data.{name}_dataset")
     for member, cls in vars(module).items():
-        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseDataset):
+        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseDataset) and not isabstract(cls):
             return cls
     raise UserError(f"--dataset_mode {name}: {module.__file__} holds no BaseDataset whose lower-case name is {wanted}")
 
@@ -31,6 +34,7 @@ def dataset_names():
 
 
 def get_option_setter(name):
+    """The static method by which the data set of that name declares its options. Raises UserError."""
     return find_dataset_using_name(name).modify_commandline_options
 
 
@@ -59,6 +63,14 @@ class EpochSampler(torch.utils.data.Sampler):
         return iter(np.concatenate(order)[self.skip:self.length].tolist() if order else [])
 
 
+def _seed_worker(seed, sampler, worker):
+    """For data sets that draw from the global generators (those written for the toolkit do)."""
+    drawn = int(np.random.SeedSequence([seed, sampler.epoch, worker]).generate_state(1)[0])
+    random.seed(drawn)
+    np.random.seed(drawn)               # noqa: NPY002
+    torch.manual_seed(drawn)
+
+
 class CustomDatasetDataLoader:
     """Batches of a data set. len() counts images, as upstream's does."""
 
@@ -72,7 +84,7 @@ class CustomDatasetDataLoader:
         workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if size > opt.batch_size else 0
         self.loader = torch.utils.data.DataLoader(
             dataset, opt.batch_size, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
-            worker_init_fn=self._seed_worker, pin_memory=str(opt.device).startswith("cuda"),
+            worker_init_fn=partial(_seed_worker, opt.seed, self.sampler), pin_memory=str(opt.device).startswith("cuda"),
             generator=torch.Generator().manual_seed(opt.seed))
 
     def set_epoch(self, epoch, skip_batches=0):
@@ -81,13 +93,6 @@ class CustomDatasetDataLoader:
         self.sampler.skip = skip_batches * self.opt.batch_size
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(epoch)
-
-    def _seed_worker(self, worker):
-        # For data sets that draw from the global generators (those written for the toolkit do).
-        seed = int(np.random.SeedSequence([self.opt.seed, self.sampler.epoch, worker]).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)            # noqa: NPY002
-        torch.manual_seed(seed)
 
     @property
     def batches(self):

@@ -1,7 +1,7 @@
 """What every data set is: upstream's contract, which plug-in files rely on, with its PIL transforms.
 
-The project's own data sets work on arrays of any depth (data/transforms.py); `get_params` and `get_transform` here serve
-data sets that were written for the toolkit and open their images with PIL.
+The project's own data sets work on arrays of any depth (data/transforms.py); `get_params` and `get_transform` here
+serve data sets that were written for the toolkit and open their images with PIL.
 """
 import random
 from abc import ABC, abstractmethod
@@ -56,8 +56,8 @@ def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode
     if not opt.no_flip:
         steps.append(v2.RandomHorizontalFlip(0.5 if params is None else float(params["flip"])))
     if convert:
-        channels = 1 if grayscale else 3
-        steps += [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.5] * channels, [0.5] * channels)]
+        half = [0.5] if grayscale else [0.5] * 3
+        steps += [v2.PILToTensor(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(half, half)]
     return v2.Compose(steps)
 
 

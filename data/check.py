@@ -1,7 +1,7 @@
 """What lies in a data folder, and what is wrong with it: every file is read once, nothing is changed.
 
-A problem has a level (error: training would fail or be wrong; warning: it would run, but look first), the file or folder,
-the reason and the remedy.
+A problem has a level (error: training would fail or be wrong; warning: it would run, but look first), the file or
+folder, the reason and the remedy.
 """
 import hashlib
 import os
@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from data import readers, splits
+from data.cohort import READERS
 from data.cross_modality_dataset import modality_folders
 from data.intensity import ct_window
 from data.labels import read_labels
 from data.modality_dataset import loader_of
 from data.slice import HU
+from data.unaligned_dataset import SideA, SideB
 from util.errors import UserError
 from util.progress import track
 
@@ -69,24 +71,27 @@ def check_folder(opt):
     ct_window(opt.ct_window)
     names = modality_folders(opt.dataroot)
     if not names:
-        raise UserError(f"--dataroot {opt.dataroot}: holds no folder; put each modality's images in one, such as ct, mri")
-    wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else []
-    order = [n for n in names if n == opt.target] + [n for n in names if n != opt.target and (not wanted or n in wanted)]
-    checks = [ModalityCheck(name, opt) for name in order]
-    problems = [p for check in checks for p in check.problems]
-    problems += _across(checks, opt)
-    _split(checks, opt)
+        raise UserError(f"--dataroot {opt.dataroot}: holds no folder; put each modality's images in one, such as ct")
+    if {"trainA", "trainB"} <= set(names):
+        checks = [ModalityCheck("B", SideB, opt.dataroot, opt), ModalityCheck("A", SideA, opt.dataroot, opt)]
+        _split_by_folder(checks)
+    else:
+        wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else names
+        names = [n for n in (opt.target, *wanted) if n in names]
+        checks = [ModalityCheck(n, loader_of(n), Path(opt.dataroot) / n, opt) for n in dict.fromkeys(names)]
+        _split(checks, opt)
+    problems = [p for check in checks for p in check.problems] + _across(checks, opt)
     return [check.report for check in checks], sorted(problems, key=lambda p: p.level)
 
 
 class ModalityCheck:
     """Reads one modality's folder and says what it found."""
 
-    def __init__(self, name, opt):
-        self.name, self.opt, self.folder = name, opt, Path(opt.dataroot) / name
+    def __init__(self, name, loader, folder, opt):
+        self.name, self.loader, self.folder, self.opt = name, loader, Path(folder), opt
         self.report, self.problems, self.found, self.labels = Modality(name), [], [], None
         try:
-            self.scans = loader_of(name).find_scans(self.folder, opt)
+            self.scans = loader.find_scans(self.folder, opt)
         except UserError as error:
             self.scans = []
             self.add("error", self.folder, str(error), "mend it, or leave the folder out with --sources")
@@ -100,8 +105,8 @@ class ModalityCheck:
         self.problems.append(Problem(level, str(where), reason, remedy))
 
     def _read(self):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            results = pool.map(lambda scan: _read_one(scan, self.name, self.opt), self.scans)
+        with ThreadPoolExecutor(min(READERS, os.cpu_count())) as pool:
+            results = pool.map(lambda scan: _read_one(scan, self.loader, self.opt), self.scans)
             for scan, result in zip(self.scans, track(results, f"checking {self.name}", len(self.scans)), strict=True):
                 if isinstance(result, UserError):
                     self.add("error", scan.files[0], str(result).removeprefix(f"{scan.files[0]}: "),
@@ -159,9 +164,8 @@ class ModalityCheck:
                      "8-bit images are taken as already windowed by --ct_window; give DICOM or NIfTI for HU")
 
 
-def _read_one(scan, modality, opt):
+def _read_one(scan, loader, opt):
     """Found, or the UserError that reading raised."""
-    loader = loader_of(modality)
     try:
         slices = [loader.prepare(s, opt) for s in readers.select_slices(readers.read_scan(scan), opt.slices)]
     except UserError as error:
@@ -170,8 +174,9 @@ def _read_one(scan, modality, opt):
     low, high = np.percentile(values, (0.5, 99.5))
     geometry = slices[0].geometry
     spacing = "x".join(f"{n:.3g}" for n in geometry.spacing) if geometry is not None else ""
-    return Found(scan.patient, [s.image.shape for s in slices], [not readers.has_signal(s.image, s.unit) for s in slices],
-                 slices[0].unit, float(low), float(high), float(values.min()), spacing,
+    return Found(scan.patient, [s.image.shape for s in slices],
+                 [not readers.has_signal(s.image, s.unit) for s in slices], slices[0].unit,
+                 float(low), float(high), float(values.min()), spacing,
                  [hashlib.blake2b(s.image.tobytes(), digest_size=16).digest() for s in slices],
                  [s.label for s in slices])
 
@@ -200,19 +205,34 @@ def _across(checks, opt):
     """What only shows when the modalities are seen together."""
     root, problems = str(opt.dataroot), []
     names = [c.name for c in checks]
-    if opt.target not in names:
+    if opt.target not in names and names != ["B", "A"]:
         problems.append(Problem("error", root, f"no folder of the target modality {opt.target}",
                                 "add it, or name another with --target"))
     elif len(names) == 1:
-        problems.append(Problem("warning", root, f"only {opt.target} is here", "a translator needs a source modality too"))
+        problems.append(Problem("warning", root, f"only {opt.target} is here",
+                                "a translator needs a source modality too"))
     if checks and not any(c.report.labels.get("count") for c in checks):
-        problems.append(Problem("error", root, "no image has a label", "add a labels.csv with the columns patient,label"))
+        problems.append(Problem("error", root, "no image has a label",
+                                "add a labels.csv with the columns patient,label"))
     for check in checks:
         if check.name == opt.target and 0 < check.report.patients < 3:
             problems.append(Problem("warning", str(check.folder), f"only {check.report.patients} patients",
                                     "none can be held out for validation and testing; three are needed"))
         problems += _twins(check)
     return problems
+
+
+def _split_by_folder(checks):
+    """For trainA, testA, …: counts patients by folder, and says who is in more than one of them."""
+    for check in checks:
+        members = {(s.name.split("/")[0][:-1], s.patient) for s in check.scans}
+        check.report.split = {part: sum(p == part for p, _ in members) for part in splits.PARTS}
+        seen = Counter(patient for _, patient in members)
+        both = sorted((patient for patient, folders in seen.items() if folders > 1), key=readers.natural_key)
+        if both:
+            check.add("warning", check.folder, f"{len(both)} patients of {check.name} are in more than one of train, "
+                      f"val and test: {_listed(both)}",
+                      "move each to one side, or give a labels.csv with their patient ids if they are different people")
 
 
 def _twins(check):

@@ -11,7 +11,7 @@ import numpy as np
 
 from data import splits
 from data.base_dataset import BaseDataset
-from data.modality_dataset import TargetImages, describe_labels, loader_of, report_labels
+from data.modality_dataset import TargetImages, check_batches, describe_labels, loader_of, report_labels
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ class CrossModalityDataset(BaseDataset):
         if opt.isTrain and opt.phase == "train":
             self._publish(opt)
         self._narrow(opt.phase)
+        self.keys = self.item_keys()
         self.epoch = 0
 
     # -- what there is -----------------------------------------------------------------------------------------
@@ -36,14 +37,16 @@ class CrossModalityDataset(BaseDataset):
     def find_modalities(opt):
         """(target, [source, …]): folder names under --dataroot. Raises UserError."""
         root = Path(opt.dataroot)
+        if opt.direction == "BtoA":
+            raise UserError("--direction BtoA: here the folders' roles have names; say --target and --sources instead")
         names = modality_folders(root)
         if opt.target not in names:
             raise UserError(f"--target {opt.target}: {root} has no such folder; it holds {', '.join(names) or 'none'}")
         wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else [n for n in names if n != opt.target]
         missing = [s for s in wanted if s not in names]
         if missing or opt.target in wanted:
-            raise UserError(f"--sources {opt.sources}: {missing[0] if missing else opt.target} is "
-                            f"{'not a folder of ' + str(root) if missing else 'the target'}; there are {', '.join(names)}")
+            wrong = f"{missing[0]} is not a folder of {root}" if missing else f"{opt.target} is the target"
+            raise UserError(f"--sources {opt.sources}: {wrong}; there are {', '.join(names)}")
         if not wanted:
             raise UserError(f"{root}: no source modality beside {opt.target}; put its images in a folder such as mri")
         return opt.target, wanted
@@ -57,8 +60,11 @@ class CrossModalityDataset(BaseDataset):
         return splits.of_run(opt, rows)
 
     def _publish(self, opt):
-        """Tells the model and later commands, through opt, what they must know of the training images."""
-        rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"] for m, d in self.members.items()}
+        """Checks the training images, and tells the model and later commands, through opt, what they must know."""
+        rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"]
+                for m, d in self.members.items()}
+        for m, d in self.members.items():
+            check_batches(f"{d.folder}" if m == d.folder.name else f"{d.folder} {m}", rows[m], opt)
         describe_labels([r for rs in rows.values() for r in rs], opt)
         target = rows[self.target]
         opt.target_range = [float(np.median([r.low for r in target])), float(np.median([r.high for r in target])),
@@ -81,22 +87,27 @@ class CrossModalityDataset(BaseDataset):
 
     # -- serving -----------------------------------------------------------------------------------------------
 
+    def item_keys(self):
+        """{modality: its key in an item}."""
+        several = len(self.sources) > 1
+        return {self.target: "B", **{s: f"A_{s}" if several else "A" for s in self.sources}}
+
     def set_epoch(self, epoch):
         self.epoch = epoch
 
     def __len__(self):
+        """Images of the largest modality: in an epoch each is seen about once, those of the others more often."""
         return max(len(d) for d in self.members.values())
 
     def __getitem__(self, index):
         rng = np.random.default_rng([self.opt.seed, self.epoch, index])
         item = {}
         for number, source in enumerate(self.sources):
-            key = "A" if len(self.sources) == 1 else f"A_{source}"
             member = self.members[source]
-            item.update(_keyed(key, member.item(index % len(member), rng) if number == 0 else
-                               member.item(self._other(index, member, rng), rng)))
+            chosen = index % len(member) if number == 0 else self._other(index, member, rng)
+            item.update(_keyed(self.keys[source], member.item(chosen, rng)))
         target = self.members[self.target]
-        item.update(_keyed("B", target.item(self._other(index, target, rng), rng)))
+        item.update(_keyed(self.keys[self.target], target.item(self._other(index, target, rng), rng)))
         return item
 
     def _other(self, index, member, rng):

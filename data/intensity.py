@@ -40,7 +40,8 @@ def ct_window(text):
         try:
             level, width = (float(part) for part in text.split(","))
         except ValueError:
-            raise UserError(f"--ct_window {text}: give brain, bone, full, or LEVEL,WIDTH in HU such as 40,120") from None
+            raise UserError(f"--ct_window {text}: give {', '.join(CT_WINDOWS)}, or LEVEL,WIDTH in HU "
+                            "such as 40,120") from None
         if not (np.isfinite(level) and np.isfinite(width) and width > 0):
             raise UserError(f"--ct_window {text}: the width must be above 0 HU")
     return Intensity(level - width / 2, level + width / 2, HU)

@@ -11,7 +11,7 @@ import numpy as np
 from data import splits
 from data.base_dataset import BaseDataset
 from data.cross_modality_dataset import modality_folders
-from data.modality_dataset import TargetImages, describe_labels, loader_of, report_labels
+from data.modality_dataset import TargetImages, check_batches, describe_labels, loader_of, report_labels
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -38,11 +38,13 @@ class LabelledDataset(BaseDataset):
         parts = splits.of_run(opt, {opt.target: main.rows})[opt.target]
         self.by_part = {part: [r for r, p in zip(main.rows, parts, strict=True) if p == part] for part in splits.PARTS}
         held_out = {r.patient for part in ("val", "test") for r in self.by_part[part]}
-        main.keep(self.by_part[opt.phase])
+        main.keep(self.by_part.get(opt.phase, []))
         training = opt.isTrain and opt.phase == "train"
         if training:
             self._add_extra(opt, main, held_out)
-            describe_labels([r for m in self.members.values() for r in m.rows], opt)
+            rows = [r for m in self.members.values() for r in m.rows]
+            check_batches(main.folder, rows, opt)
+            describe_labels(rows, opt)
             for name, member in self.members.items():
                 report_labels(name, member.rows)
         self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
@@ -56,12 +58,12 @@ class LabelledDataset(BaseDataset):
             if not opt.extra:
                 raise UserError("--no_target: there is nothing to train on; name a folder with --extra")
             main.keep([])
-        for folder in opt.extra:
+        for folder in opt.extra or ():
             if not Path(folder).is_dir():
                 raise UserError(f"--extra {folder}: no such folder")
             member = loader_of(opt.target)(opt, folder, opt.output_nc)
             member.keep(_without(member.rows, held_out, folder))
-            self.members[str(folder)] = member
+            self.members[f"--extra {folder}"] = member
 
     def target_part(self, part):
         """The target's rows of any part of the split."""

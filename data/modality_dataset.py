@@ -36,7 +36,8 @@ class ModalityDataset(BaseDataset):
         self.cohort = cohort.prepare(self.scans, lambda s: self.prepare(s, opt), name, channels or opt.input_nc, opt)
         self.rows = [r for r in self.cohort.rows if opt.keep_empty or not r.empty]
         if not self.rows:
-            raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them all the same")
+            raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them "
+                            "all the same")
         self.epoch = 0
 
     @classmethod
@@ -63,7 +64,7 @@ class ModalityDataset(BaseDataset):
         return self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))
 
     def item(self, index, rng):
-        """The slice at `index` with the crop and flip that `rng` draws (none but the padding when not training)."""
+        """The slice at `index`; in training with the crop and flip that `rng` draws, else whole."""
         row = self.rows[index]
         image = self.cohort.image(row)
         if self.opt.isTrain and self.opt.phase == "train":
@@ -82,9 +83,9 @@ class TargetImages(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, index):
-        row = self.rows[index]
-        return {"B": torch.from_numpy(self.member.cohort.image(row)), "B_label": encode_label(row.label, self.member.opt),
-                "B_paths": str(self.member.folder / row.file)}
+        row, member = self.rows[index], self.member
+        return {"B": torch.from_numpy(member.cohort.image(row)), "B_label": encode_label(row.label, member.opt),
+                "B_paths": str(member.folder / row.file)}
 
     def loader(self):
         """Batches of opt.batch_size, or single images where sizes are mixed."""
@@ -100,6 +101,18 @@ def loader_of(modality):
             if isinstance(cls, type) and issubclass(cls, ModalityDataset) and cls.modality == modality:
                 return cls
     return ModalityDataset
+
+
+def check_batches(name, rows, opt):
+    """UserError where there is nothing to train on, or where the images of one batch could differ in size."""
+    if not rows:
+        raise UserError(f"{name}: no image is left to train on; its patients are all held out (see "
+                        "--val_fraction, --test_fraction, --source_test_fraction)")
+    shapes = sorted({tuple(transforms.round_up(n, 4) for n in r.shape[-2:]) for r in rows})
+    if opt.batch_size > 1 and "crop" not in opt.preprocess and len(shapes) > 1:
+        sizes = " and ".join(f"{h}x{w}" for h, w in (shapes[0], shapes[-1]))
+        raise UserError(f"{name}: --preprocess {opt.preprocess} leaves images of {sizes}, which do not go into one "
+                        "batch: give --batch_size 1, or a --preprocess that crops")
 
 
 def encode_label(label, opt):

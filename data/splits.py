@@ -1,7 +1,7 @@
 """Who trains, who validates, who tests. Drawn once a run from `--split_seed` and written to `<run>/split.csv`.
 
-By patient, the unit drawn is a patient's identity across all modalities: somebody with both an MRI and a CT falls on the
-same side in both. By image (`--split_by image`), it is the single image, as in the paper's protocol, where one
+By patient, the unit drawn is a patient's identity across all modalities: somebody with both an MRI and a CT falls on
+the same side in both. By image (`--split_by image`), it is the single image, as in the paper's protocol, where one
 patient's slices can stand on both sides.
 """
 import csv
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from util.errors import UserError
-from util.files import write_text
+from util.files import write_csv
 
 NAME = "split.csv"
 PARTS = ("train", "val", "test")
@@ -74,14 +74,16 @@ def _unit(modality, row, opt):
 
 
 def of_run(opt, rows):
-    """{modality: [part of each row]}: as the run's split.csv says, or drawn and written when a run begins."""
+    """{modality: [part of each row]}: drawn and written when a run begins, from then on as the run's split.csv says.
+
+    Raises UserError where a trained run has lost its split.csv: another draw could test on what was trained on.
+    """
     run = Path(opt.checkpoints_dir) / opt.name
-    training = opt.isTrain and opt.phase == "train"
-    if (run / NAME).is_file() and (not training or opt.continue_train):
+    begins = opt.isTrain and not (opt.continue_train and (run / NAME).is_file())
+    if not begins:
         return read(run, rows, opt.split_by)
     parts = assign(rows, opt)
-    if training:
-        write(run, rows, parts, opt.split_by)
+    write(run, rows, parts, opt.split_by)
     return parts
 
 
@@ -90,31 +92,27 @@ def write(folder, rows_by_modality, parts, split_by):
     lines = []
     for modality, rows in rows_by_modality.items():
         for row, part in zip(rows, parts[modality], strict=True):
-            where = ("", "") if split_by == "patient" else (row.file, row.index)
-            lines.append((modality, row.patient, *where, part))
-    text = "\n".join(",".join(_cell(c) for c in line) for line in [COLUMNS, *dict.fromkeys(lines)])
-    write_text(Path(folder) / NAME, text + "\n")
-
-
-def _cell(value):
-    text = str(value)
-    return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\n') else text
+            lines.append((modality, row.patient, *_where(row, split_by), part))
+    write_csv(Path(folder) / NAME, dict.fromkeys(lines), COLUMNS)
 
 
 def read(folder, rows_by_modality, split_by):
     """The parts of the rows as split.csv says. Images and patients it does not name belong to no part (None)."""
     path = Path(folder) / NAME
-    known = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        if tuple(table.fieldnames or ()) != COLUMNS:
-            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; restore it or start a new run")
-        for line in table:
-            if line["split"] not in PARTS:
-                raise UserError(f"{path}: split {line['split']!r} is none of {', '.join(PARTS)}")
-            known[line["modality"], line["patient"], line["file"], line["slice"]] = line["split"]
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:          # a spreadsheet may have saved it again
+            header, *lines = [line for line in csv.reader(file) if line] or [()]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read ({error}); restore it or start a new run") from None
+    if tuple(header) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):
+        raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; restore it or start a new run")
+    known = {tuple(where): part for *where, part in lines}
+    wrong = next((part for part in known.values() if part not in PARTS), None)
+    if wrong is not None:
+        raise UserError(f"{path}: split {wrong!r} is none of {', '.join(PARTS)}; restore it or start a new run")
+    return {m: [known.get((m, r.patient, *_where(r, split_by))) for r in rows] for m, rows in rows_by_modality.items()}
 
-    def part(modality, row):
-        where = ("", "") if split_by == "patient" else (row.file, str(row.index))
-        return known.get((modality, row.patient, *where))
-    return {m: [part(m, r) for r in rows] for m, rows in rows_by_modality.items()}
+
+def _where(row, split_by):
+    """Which of a patient's images a line of split.csv is about: all of them, or one."""
+    return ("", "") if split_by == "patient" else (row.file, str(row.index))

@@ -1,8 +1,8 @@
 """The toolkit's own layout: trainA, trainB, testA, testB (and valA, valB) under --dataroot, unpaired.
 
-A is the source and B the target. Which part an image belongs to is said by its folder, so no split is drawn. Labels are
-optional: a labels.csv in --dataroot (file: trainA/007.png, or patient). 8-bit images are scaled from 0..255, as the
-toolkit does; others as data/intensity.py says.
+A is the source and B the target, or the other way round under --direction BtoA. Which part an image belongs to is said
+by its folder, so no split is drawn. Labels are optional: a labels.csv in --dataroot (file: trainA/007.png, or patient).
+8-bit images are scaled from 0..255, as the toolkit does; others as data/intensity.py says.
 """
 from pathlib import Path
 
@@ -25,7 +25,10 @@ class UnalignedDataset(CrossModalityDataset):
             if not (root / f"{part}{side}").is_dir():
                 raise UserError(f"--dataroot {root}: no folder {part}{side}; make it, or choose --dataset_mode "
                                 "cross_modality for one folder a modality")
-        return "B", ["A"]
+        return ("B", ["A"]) if opt.direction == "AtoB" else ("A", ["B"])
+
+    def item_keys(self):
+        return {"A": "A", "B": "B"}     # by folder, as the toolkit's: the model sees to the direction
 
     def load(self, modality, opt):
         channels = opt.output_nc if modality == self.target else opt.input_nc

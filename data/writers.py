@@ -1,8 +1,9 @@
 """Translated images back into files: relative paths mirror the source's, values are in the target's own unit.
 
 PNG holds 8 bits of the target's window (what a viewer shows and a loader reads back); TIFF and NumPy hold float32 in
-the unit itself (HU for CT); NIfTI holds a whole scan as int16 with the geometry it was read with.
+the unit itself (HU for CT); NIfTI holds a whole scan (int16 for HU, else float32) with the geometry it was read with.
 """
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -12,6 +13,7 @@ from PIL import Image
 
 from data.readers.common import stem_of
 from data.readers.nifti import to_source_affine, to_source_orientation
+from data.slice import HU, Geometry
 from util.errors import UserError
 
 ENDINGS = {"png": ".png", "tiff": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
@@ -20,12 +22,13 @@ ENDINGS = {"png": ".png", "tiff": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
 def write_scan(folder, scan, slices, images, intensity, kind):
     """Writes one translated scan under `folder`.
 
-    scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1]. intensity: the target's range.
-    kind: a key of ENDINGS. Returns [(file relative to `folder`, patient, label)], one a file.
+    scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1].
+    intensity: the target's range. kind: a key of ENDINGS. Returns [(file relative to `folder`, patient, label)], one a
+    file. Raises UserError for images that the format cannot hold.
     """
     if kind == "nifti":
         return [_write_nifti(folder, slices, images, intensity)]
-    names = _names(scan, slices, ENDINGS[kind])
+    names = _names(folder, scan, slices, ENDINGS[kind])
     for name, image in zip(names, images, strict=True):
         path = Path(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +41,17 @@ def write_scan(folder, scan, slices, images, intensity, kind):
     return [(name, s.patient, s.label) for name, s in zip(names, slices, strict=True)]
 
 
-def _names(scan, slices, ending):
+def _names(folder, scan, slices, ending):
     """One name a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
     paths = [s.path.relative_to(scan.root) for s in slices]
     if len(set(paths)) < len(paths) or scan.kind == "nifti":
-        digits = max(3, len(str(len(slices))))
-        return [f"{scan.name}/{s.index + 1:0{digits}d}{ending}" for s in slices]
+        digits = max(3, len(str(slices[-1].index + 1)))
+        full = paths[0].as_posix() if Path(folder, scan.name).exists() else scan.name
+        return [f"{full}/{s.index + 1:0{digits}d}{ending}" for s in slices]
     stems = [p.parent / stem_of(p) for p in paths]
-    return [f"{(p if stems.count(stem) > 1 else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
+    # 1.png beside 1.npy: the second one keeps its own ending too.
+    taken = {stem for stem in stems if stems.count(stem) > 1 or Path(folder, f"{stem}{ending}").exists()}
+    return [f"{(p if stem in taken else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
 
 
 def _display(image):
@@ -61,15 +67,27 @@ def _write_nifti(folder, slices, images, intensity):
     name = f"{first.scan}.nii.gz"
     if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
         raise UserError(f"--format nifti: {first.scan} has several channels or mixed sizes; give --format tiff or npy")
-    volume = np.rint(intensity.restore(np.stack(images)[:, 0])).astype(np.int16)        # (N, H, W)
-    if first.geometry is None:
-        array, affine = volume.transpose(2, 1, 0), np.diag([-1.0, -1.0, 1.0, 1.0])      # 1 mm, LPS axes in RAS+ terms
-    elif first.geometry.orientation is None:
-        array, affine = volume.transpose(2, 1, 0), first.geometry.affine
+    volume = intensity.restore(np.stack(images)[:, 0])                                      # (N, H, W)
+    if intensity.unit == HU:
+        volume = np.rint(volume).astype(np.int16)
+    geometry = _geometry_of(slices, volume.shape)
+    if geometry.orientation is None:
+        array, affine = volume.transpose(2, 1, 0), geometry.affine
     else:
-        array = to_source_orientation(volume, first.geometry)
-        affine = to_source_affine(first.geometry, volume.shape)
+        array, affine = to_source_orientation(volume, geometry), to_source_affine(geometry, volume.shape)
     path = Path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), path)
     return name, first.patient, first.label
+
+
+def _geometry_of(slices, shape):
+    """Where a volume of `shape` (N, H, W) lies that was made from these slices: chosen ones of a scan, evenly spaced,
+    and perhaps with other pixels over the same field of view. Unknown geometry: pixels of 1 mm, in LPS.
+    """
+    known = slices[0].geometry or Geometry(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    step = slices[1].index - slices[0].index if len(slices) > 1 else 1
+    rows, columns = (old / new for old, new in zip(slices[0].image.shape[-2:], shape[-2:], strict=True))
+    chosen = np.diag([columns, rows, step, 1.0])
+    chosen[:3, 3] = (columns - 1) / 2, (rows - 1) / 2, slices[0].index      # pixel centres, not corners
+    return replace(known, affine=known.affine @ chosen)

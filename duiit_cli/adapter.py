@@ -1,120 +1,117 @@
 """Click commands made from the option classes, so that each option is declared once.
 
-The options of a command depend on its own words (`--model`, `--dataset_mode`, `--preset`, the run `--name`), so they are
-made when the words are known: `duiit train --model predictor --help` shows that model's options.
+Values are parsed, layered and checked by the options class alone: the command line and `TrainOptions().parse(argv)`
+cannot differ. Click serves the help page and shell completion. Which options there are depends on the words (`--model`,
+`--preset`, the run's `--name`): `duiit train --model predictor --help` shows that model's.
 """
 import argparse
+from importlib import import_module
 
 import click
 
-from options.parsing import is_flag, is_list, nearest, normalise, option_actions
+from options.parsing import Bounded, canonical, is_flag, is_list, option_actions
 from util.errors import UserError
 from util.logs import setup_logging
 
-FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "input", "output", "extra", "truth", "cache_dir"}
-FILES = {"preset", "weights_P"}
+HELP = {"-h", "--help"}
+FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir"}
+FILES = {"input", "output", "weights_P", "json"}
+# Options whose values are names of things that exist: (module, function that lists them), for completion.
+NAMES = {"model": ("models", "model_names"), "dataset_mode": ("data", "dataset_names"),
+         "preset": ("options.presets", "names")}
 
 
 class OptionsCommand(click.Command):
-    """A command whose options are those of an options class and whose work is `run(opt)`."""
+    """A command whose options are those of an options class and whose work is `work(opt)`."""
 
-    def __init__(self, name, options_class, run, help, arguments=()):       # noqa: A002 - click's own name
+    def __init__(self, name, options_class, work, help):       # noqa: A002 - click's own name
         super().__init__(name, callback=self._call, help=help)
-        self.options, self.work, self.arguments = options_class(), run, arguments
+        self.options, self.work = options_class(), work
 
     def parse_args(self, ctx, args):
-        words = normalise(args)
-        if ctx.resilient_parsing or {"-h", "--help"} & set(words):
-            self._declare_quietly(words)
-        else:
-            self._declare(words)
-        try:
-            return super().parse_args(ctx, words)
-        except click.NoSuchOption as error:
-            known = [s for a in option_actions(self.parser) for s in a.option_strings]
-            raise UserError(f"unknown option {error.option_name}{nearest(error.option_name, known)}") from None
+        if ctx.resilient_parsing:                               # completion
+            self._make_params(args)
+            return super().parse_args(ctx, [canonical(word) for word in args])
+        if HELP & set(args):
+            self._make_params([word for word in args if word not in HELP])
+            click.echo(ctx.get_help())
+            ctx.exit()
+        ctx.params["opt"] = self.options.parse(args)
+        return []
 
-    def _declare(self, words):
-        self.parser, self.layers = self.options.declare(words)
-        self.params = [click.Argument([a.dest], type=_type(a)) if a.dest in self.arguments else to_click(a)
-                       for a in option_actions(self.parser) if a.help != argparse.SUPPRESS]
+    def _call(self, opt):
+        setup_logging(getattr(opt, "verbose", False))
+        return self.work(opt)
 
-    def _declare_quietly(self, words):
-        """For help and completion: a wrong preset or run name must not stand in the way of either."""
+    # -- help and completion -----------------------------------------------------------------------------------
+
+    def _make_params(self, words):
+        """Click's view of the options. A wrong preset, run or option must stand in the way of neither help nor
+        completion: then the options are those without it."""
         try:
-            self._declare(words)
+            parser = self.options.declare(words)
         except UserError:
-            self._declare_without_run()
+            parser = self._declare_alone()
+        self.actions = [a for a in option_actions(parser) if a.help != argparse.SUPPRESS]
+        self.params = [to_click(a) for a in self.actions]
+        if self.options.positional:
+            self.params.append(click.Argument([self.options.positional], type=click.Path(), required=False))
 
-    def _declare_without_run(self):
+    def _declare_alone(self):
         from_run, self.options.from_run = self.options.from_run, False
         try:
-            self._declare([])
+            return self.options.declare([])
         finally:
             self.options.from_run = from_run
 
-    def _call(self, **values):
-        ctx = click.get_current_context()
-        given = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()
-                 if ctx.get_parameter_source(k) == click.core.ParameterSource.COMMANDLINE}
-        opt = self.options.finish(self.options.merge(self.parser, self.layers, given))
-        setup_logging(getattr(opt, "verbose", False))
-        return self.work(opt)
+    def shell_complete(self, ctx, incomplete):
+        return super().shell_complete(ctx, canonical(incomplete))
 
     def format_options(self, ctx, formatter):
         """Options under the titles of their groups, those of the chosen model and data set last."""
         groups = {}
-        by_name = {p.name: p for p in self.get_params(ctx)}
-        for action in option_actions(self.parser):
-            record = by_name.pop(action.dest, None)
-            if isinstance(record, click.Option):
-                groups.setdefault(group_of(action), []).append(record.get_help_record(ctx))
+        for action in self.actions:
+            title = getattr(action, "group_title", None) or action.container.title
+            groups.setdefault(title, []).append(to_click(action).get_help_record(ctx))
+        groups["Other"] = [self.get_help_option(ctx).get_help_record(ctx)]
         for title, records in groups.items():
             with formatter.section(title):
                 formatter.write_dl(records)
-        with formatter.section("Other"):
-            formatter.write_dl([p.get_help_record(ctx) for p in by_name.values()])
-
-
-def group_of(action):
-    return getattr(action, "group_title", None) or action.container.title or "Options"
 
 
 def to_click(action):
-    """One click option for one argparse action."""
-    settings = {"help": (action.help or "").replace("%%", "%"), "default": action.default}
+    """One click option for one argparse action, under the name it was declared with."""
+    settings = {"help": (action.help or "").replace("%%", "%")}
     if is_flag(action):
-        return click.Option(action.option_strings, is_flag=True, **settings)
-    settings["show_default"] = action.default not in (None, "")
-    if is_list(action):
-        return click.Option(action.option_strings, multiple=True, type=_type(action), metavar=action.metavar,
-                            help=settings["help"])
-    return click.Option(action.option_strings, type=_type(action), metavar=action.metavar, **settings)
+        return click.Option([action.dest, *action.option_strings], is_flag=True, **settings)
+    if not is_list(action):
+        settings |= {"default": action.default, "show_default": action.default not in (None, "")}
+    return click.Option([action.dest, *action.option_strings], multiple=is_list(action), type=_type(action),
+                        metavar=action.metavar, **settings)
 
 
 def _type(action):
     if action.choices is not None:
         return click.Choice([str(c) for c in action.choices])
     if action.dest in FOLDERS:
-        return click.Path(file_okay=action.dest not in ("dataroot", "checkpoints_dir", "results_dir"))
+        return click.Path(file_okay=False)
     if action.dest in FILES:
         return click.Path()
-    return _Checked(action)
+    return _Value(action)
 
 
-class _Checked(click.ParamType):
-    """A value that the option's own type function checks, whichever package declared it."""
+class _Value(click.ParamType):
+    """Names the kind of value on the help page, and completes names of things that exist."""
 
     def __init__(self, action):
-        kind = getattr(action.type, "kind", action.type)
-        self.action = action
+        kind = action.type.kind if isinstance(action.type, Bounded) else action.type
         self.name = {int: "integer", float: "number"}.get(kind, "text")
+        self.listing = NAMES.get(action.dest)
 
-    def convert(self, value, param, ctx):
-        if self.action.type is None or not isinstance(value, str):
-            return value
-        try:
-            return self.action.type(value)
-        except (argparse.ArgumentTypeError, TypeError, ValueError) as error:
-            message = str(error) if isinstance(error, argparse.ArgumentTypeError) else f"{value!r} is not a {self.name}"
-            raise UserError(f"--{self.action.dest}: {message}") from None
+    def shell_complete(self, ctx, param, incomplete):
+        from click.shell_completion import CompletionItem
+
+        if self.listing is None:
+            return []
+        module, function = self.listing
+        return [CompletionItem(n) for n in getattr(import_module(module), function)() if n.startswith(incomplete)]

@@ -17,10 +17,14 @@ def check(opt):
         console.print(f"[{colour}]{p.level}[/]: ", end="")
         console.print(f"{p.where}: {p.reason}; {p.remedy}", markup=False)
     errors = sum(p.level == "error" for p in problems)
-    click.echo(f"{errors} errors, {len(problems) - errors} warnings")
+    click.echo(f"{_number(errors, 'error')}, {_number(len(problems) - errors, 'warning')}")
     if opt.json:
         write_json(opt.json, as_json(modalities, problems))
     return 2 if errors or (opt.strict and problems) else 0
+
+
+def _number(n, what):
+    return f"{n} {what}" + ("" if n == 1 else "s")
 
 
 def _table(modalities):
@@ -47,7 +51,9 @@ def _labels(m):
     labels = m.labels
     if "classes" in labels:
         return ", ".join(f"{name}: {n}" for name, n in labels["classes"].items())
-    return f"{labels['mean']:.1f} ± {labels['sd']:.1f}, {labels['min']:g} to {labels['max']:g}" if "mean" in labels else ""
+    if "mean" not in labels:
+        return ""
+    return f"{labels['mean']:.1f} ± {labels['sd']:.1f}, {labels['min']:g} to {labels['max']:g}"
 
 
 def _histogram(m):

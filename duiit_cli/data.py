@@ -2,10 +2,11 @@
 import click
 
 from duiit_cli.adapter import OptionsCommand
+from duiit_cli.group import SETTINGS, Group
 from options import CheckOptions, PhantomOptions
 
 
-@click.group("data", context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("data", cls=Group, context_settings=SETTINGS)
 def command():
     """Check a data folder, or make a phantom one."""
 
@@ -19,7 +20,6 @@ def run_phantom(opt):
                             lambda items, total, description: track(items, description, total), opt.force)
     for cohort, patients in summary.patients.items():
         click.echo(f"{cohort:>4}: {patients} patients, {summary.images[cohort]} images")
-    click.echo(f"written to {summary.output}")
 
 
 def run_check(opt):
@@ -28,13 +28,18 @@ def run_check(opt):
     return check(opt)
 
 
-command.add_command(OptionsCommand("phantom", PhantomOptions, run_phantom, help="""Write a digital head phantom: MRI, CT and
-PET cohorts with known ages, laid out as the real data sets are distributed, and the true CT of every MRI and PET.
+command.add_command(OptionsCommand("phantom", PhantomOptions, run_phantom, help="""Make a digital head phantom.
+
+MRI, CT and PET cohorts with known ages are written as the real data sets are distributed, with the true CT of every
+MRI and PET in truth/.
 
 \b
 duiit data phantom --output ./phantom"""))
-command.add_command(OptionsCommand("check", CheckOptions, run_check, arguments=("dataroot",),
-                                   help="""Report what lies in DATAROOT and what is wrong with it, before training does.
+command.add_command(OptionsCommand("check", CheckOptions, run_check,
+                                   help="""Report what a data folder holds.
+
+And what is wrong with it: unreadable files, missing labels, ages that cannot be, the same images under two names.
+Exit status 2 if there are errors.
 
 \b
 duiit data check ./mri_ct"""))

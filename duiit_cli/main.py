@@ -5,11 +5,11 @@
 import logging
 import os
 import sys
-from importlib import import_module
 
 import click
 
 from duiit_cli import __version__
+from duiit_cli.group import SETTINGS, LazyGroup
 from util.errors import UserError
 from util.logs import setup_logging
 
@@ -22,32 +22,7 @@ COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
-    """Lists its commands from a table and imports the one that is called."""
-
-    def __init__(self, *args, table, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.table = table
-
-    def list_commands(self, ctx):
-        return list(self.table)
-
-    def get_command(self, ctx, name):
-        if name not in self.table:
-            return None
-        return import_module(self.table[name][0]).command
-
-    def format_commands(self, ctx, formatter):
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
-
-    def shell_complete(self, ctx, incomplete):
-        from click.shell_completion import CompletionItem
-        words = [CompletionItem(n, help=text) for n, (_, text) in self.table.items() if n.startswith(incomplete)]
-        return words or click.Command.shell_complete(self, ctx, incomplete)
-
-
-@click.command(cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]},
+@click.command(cls=LazyGroup, table=COMMANDS, context_settings=SETTINGS,
                epilog="Shell completion: eval \"$(_DUIIT_COMPLETE=bash_source duiit)\" (or zsh_source, fish_source).")
 @click.version_option(__version__, prog_name="duiit")
 def cli():

@@ -8,6 +8,7 @@ import numpy as np
 
 from duiit_cli.adapter import OptionsCommand
 from options import PredictOptions
+from util.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -26,17 +27,24 @@ def run(opt):
         used = [i for i, empty in enumerate(prepared.empty) if opt.keep_empty or not empty]
         if not used:
             log.warning("%s: every slice is constant or almost empty; no prediction", scan.name)
-            used = []
         answers = predict(model.predictor(), [prepared.images[i] for i in used], opt, model.device)
         slices = [prepared.slices[i] for i in used]
         rows += per_slice(scan, slices, answers, opt) if opt.per_slice else [per_scan(scan, answers, opt)]
+    if not rows:
+        raise UserError(f"--input {opt.input}: every slice is constant or almost empty; "
+                        "--keep_empty takes them all the same")
     if not opt.output:
-        writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        print_csv(rows)
         return
     write_json(opt.output, rows) if opt.output.lower().endswith(".json") else write_csv(opt.output, rows)
     log.info("%d rows written to %s", len(rows), opt.output)
+
+
+def print_csv(rows):
+    columns = list(dict.fromkeys(key for row in rows for key in row))       # a scan without an answer has fewer
+    writer = csv.DictWriter(sys.stdout, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
 
 
 def per_scan(scan, answers, opt):

@@ -5,6 +5,7 @@ training mean), `label_fidelity` (the predictor's errors on translated images), 
 target image, where that is known). predictions.csv: one row an image.
 """
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from data.cohort import prepared_scan
 from data.intensity import ct_window
 from data.modality_dataset import loader_of
 from data.readers.common import stem_of
-from data.slice import HU, Scan
+from data.slice import HU
 from duiit_cli.inference import load_model, predict, target_intensity, translate
 from models import find_model_using_name
 from util import metrics
@@ -178,7 +179,8 @@ class Test:
             errors = part.get("by_patient") or part.get("by_image")
             if errors:
                 unit = "patients" if part.get("by_patient") else "images"
-                text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k not in ("n", "bias") and v is not None)
+                text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items()
+                                 if k not in ("n", "bias") and v is not None)
                 yield f"{title} ({errors['n']} {unit}): {text}"
         for source, errors in self.report.get("images", {}).items():
             text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k != "n")
@@ -200,11 +202,10 @@ class Truth:
         if self.folder is None:
             return None
         place = self.folder / row.file
-        found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)] if place.parent.is_dir() else []
+        found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)]     # none: no such folder
         if not found:
             return None
-        scan = readers.find_scans(found[0])[0]
-        scan = Scan(scan.name, scan.patient, scan.files, scan.kind, scan.root, HU if self.intensity.unit == HU else None)
+        scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
         loader = loader_of(self.opt.target)
         done, _ = prepared_scan(scan, lambda s: loader.prepare(s, self.opt), ct_window(self.opt.ct_window),
                                 self.opt.output_nc, self.opt)

@@ -58,7 +58,7 @@ def translate_scan(net, scan, source, intensity, folder, opt, device):
     if not opt.keep_network_size:
         images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, prepared.slices, strict=True)]
     slices = prepared.slices
-    if opt.format != "nifti" and not opt.keep_empty:        # a volume stays whole; single images of nothing are left out
+    if opt.format != "nifti" and not opt.keep_empty:        # a volume stays whole; other formats leave out empty slices
         kept = [(s, i) for s, i, empty in zip(slices, images, prepared.empty, strict=True) if not empty]
         slices, images = [s for s, _ in kept], [i for _, i in kept]
     return write_scan(folder, scan, slices, images, intensity, opt.format) if slices else []

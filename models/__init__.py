@@ -1,6 +1,7 @@
 """Models: networks, losses and one training step. `--model foo_bar` is `FooBarModel` in `models/foo_bar_model.py`."""
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import isabstract
 from pathlib import Path
 
 from util.errors import UserError
@@ -15,17 +16,19 @@ def find_model_using_name(name):
         raise UserError(f"--model {name}: no such model; there are {', '.join(model_names())}")
     module = import_module(f"models.{name}_model")
     for member, cls in vars(module).items():
-        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseModel):
+        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseModel) and not isabstract(cls):
             return cls
     raise UserError(f"--model {name}: {module.__file__} holds no BaseModel whose lower-case name is {wanted}")
 
 
 def model_names():
+    """What `--model` takes."""
     names = sorted(p.stem.removesuffix("_model") for p in Path(__file__).parent.glob("*_model.py"))
     return [n for n in names if n != "base"]
 
 
 def get_option_setter(name):
+    """The static method by which the model of that name declares its options. Raises UserError."""
     return find_model_using_name(name).modify_commandline_options
 
 

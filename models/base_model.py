@@ -76,7 +76,7 @@ class BaseModel(ABC):
             self.forward()
             self.compute_visuals()
 
-    def compute_visuals(self):
+    def compute_visuals(self):              # noqa: B027 - most models have none
         """Further images to show; nothing unless a model has some."""
 
     def validate(self, dataset):
@@ -84,9 +84,11 @@ class BaseModel(ABC):
         return {}
 
     def get_image_paths(self):
+        """Files of the batch's images, for messages and result pages."""
         return self.image_paths
 
     def update_learning_rate(self):
+        """One step of the schedules; called at the end of an epoch."""
         before = self.optimizers[0].param_groups[0]["lr"]
         for scheduler in self.schedulers:
             if self.opt.lr_policy == "plateau":
@@ -98,9 +100,11 @@ class BaseModel(ABC):
             log.debug("learning rate %.7f -> %.7f", before, after)
 
     def get_current_visuals(self):
+        """{name: (N, C, H, W) in [-1, 1]} of the last batch."""
         return OrderedDict((name, getattr(self, name)) for name in self.visual_names)
 
     def get_current_losses(self):
+        """{name: float} of the last step. Waits for the GPU, so it is called now and then only."""
         losses = ((name, getattr(self, "loss_" + name)) for name in self.loss_names)
         return OrderedDict((n, v.detach().item() if isinstance(v, torch.Tensor) else float(v)) for n, v in losses)
 
@@ -113,6 +117,7 @@ class BaseModel(ABC):
             checkpoint.save(state, Path(self.save_dir) / f"{suffix}_net_{name}.pth")
 
     def load_networks(self, suffix):
+        """Reads what save_networks wrote. Raises UserError for a missing, damaged or unfitting file."""
         for name in self.model_names:
             path = Path(self.save_dir) / f"{suffix}_net_{name}.pth"
             checkpoint.load_weights(_bare(self.net(name)), path, self.device)
@@ -126,6 +131,7 @@ class BaseModel(ABC):
                 "metric": float(self.metric)}
 
     def load_training_state(self, state):
+        """Takes up what training_state gave, onto networks that have their weights already."""
         for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
             mine.load_state_dict(saved)
         for mine, saved in zip(self.schedulers, state["schedulers"], strict=True):

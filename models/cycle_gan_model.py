@@ -36,7 +36,8 @@ class CycleGANModel(BaseModel):
         self.branches = [f"_{s}" for s in sources] if len(sources) > 1 else [""]
         if opt.direction == "BtoA" and len(self.branches) > 1:
             raise UserError("--direction BtoA: give one source with --sources, several can only be translated AtoB")
-        self._check(opt)
+        if opt.isTrain:
+            self._check(opt)
         self._name_things()
         self._make_generators(opt)
         if self.isTrain:
@@ -44,14 +45,16 @@ class CycleGANModel(BaseModel):
             self._make_training(opt)
 
     def _check(self, opt):
-        if opt.isTrain:
-            size = opt.crop_size if "crop" in opt.preprocess else None
-            if size:
-                networks.check_size(opt.netG, size, size)
-                networks.check_critic_size(opt.netD, opt.n_layers_D, size, size)
-            if opt.lambda_identity > 0 and opt.input_nc != opt.output_nc:
-                raise UserError(f"--lambda_identity {opt.lambda_identity} needs as many channels in as out, but "
-                                f"--input_nc is {opt.input_nc} and --output_nc {opt.output_nc}; set it to 0")
+        if "crop" in opt.preprocess:
+            self._check_size(opt.crop_size, opt.crop_size)
+        if opt.lambda_identity > 0 and opt.input_nc != opt.output_nc:
+            raise UserError(f"--lambda_identity {opt.lambda_identity} needs as many channels in as out, but "
+                            f"--input_nc is {opt.input_nc} and --output_nc {opt.output_nc}; set it to 0")
+
+    def _check_size(self, height, width):
+        """UserError where the networks cannot be trained on images of height x width."""
+        networks.check_size(self.opt.netG, height, width)
+        networks.check_critic_size(self.opt.netD, self.opt.n_layers_D, height, width)
 
     def _name_things(self):
         identity = self.isTrain and self.opt.lambda_identity > 0
@@ -68,17 +71,14 @@ class CycleGANModel(BaseModel):
             self.model_names += ["D_A"] + [f"D_B{b}" for b in self.branches]
 
     def _make_generators(self, opt):
-        flipped = opt.direction == "BtoA"
-        nc_a, nc_b = (opt.output_nc, opt.input_nc) if flipped else (opt.input_nc, opt.output_nc)
-        self.nc_a, self.nc_b = nc_a, nc_b
-        for name, (nc_in, nc_out) in (("G_A", (nc_a, nc_b)), ("G_B", (nc_b, nc_a))):
+        for name, channels in (("G_A", (opt.input_nc, opt.output_nc)), ("G_B", (opt.output_nc, opt.input_nc))):
             for b in self.branches:
-                net = networks.define_G(nc_in, nc_out, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
+                net = networks.define_G(*channels, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
                                         opt.init_gain, self.gpu_ids, upsample=opt.upsample)
                 setattr(self, f"net{name}{b}", net)
 
     def _make_critics(self, opt):
-        for name, channels in [("D_A", self.nc_b)] + [(f"D_B{b}", self.nc_a) for b in self.branches]:
+        for name, channels in [("D_A", opt.output_nc)] + [(f"D_B{b}", opt.input_nc) for b in self.branches]:
             net = networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
                                     self.gpu_ids)
             setattr(self, f"net{name}", net)
@@ -104,6 +104,8 @@ class CycleGANModel(BaseModel):
     # -- one step ----------------------------------------------------------------------------------------------
 
     def set_input(self, input):             # noqa: A002
+        """{A, B (N, C, H, W) in [-1, 1], A_paths, …}, and A_label, B_label (N,) where there are labels. BtoA swaps the
+        letters, labels included; with several sources their keys are A_<source>, A_<source>_label, …"""
         a, b = ("B", "A") if self.opt.direction == "BtoA" else ("A", "B")
         for branch in self.branches:
             setattr(self, f"real_A{branch}", input[a + branch].to(self.device, non_blocking=True))
@@ -111,6 +113,9 @@ class CycleGANModel(BaseModel):
         self.real_B = input[b].to(self.device, non_blocking=True)
         self._take_labels("B", input, b)
         self.image_paths = input[f"{a}{self.branches[0]}_paths"]
+        if self.isTrain and "crop" not in self.opt.preprocess:          # then each image has its own size
+            for image in (self.real_B, *(getattr(self, f"real_A{branch}") for branch in self.branches)):
+                self._check_size(*image.shape[-2:])
 
     def _take_labels(self, name, batch, key):
         """Labels are optional: data sets written for the toolkit have none."""
@@ -119,38 +124,68 @@ class CycleGANModel(BaseModel):
 
     def forward(self):
         for b in self.branches:
-            G_A, G_B, real_A = self.net(f"G_A{b}"), self.net(f"G_B{b}"), getattr(self, f"real_A{b}")
-            fake_B = G_A(real_A)                                    # (N, output_nc, H, W)
-            fake_A = G_B(self.real_B)                               # (N, input_nc, H, W)
-            for name, image in (("fake_B", fake_B), ("rec_A", G_B(fake_B)), ("fake_A", fake_A), ("rec_B", G_A(fake_A))):
-                setattr(self, name + b, image)
+            self._forward_A(b)
+            self._forward_B(b)
 
-    def generator_loss(self):
-        """L_trans (Eq. 1) of this batch, summed over the sources; each term is kept as `loss_<name>`."""
-        return sum(self._translation_loss(b) for b in self.branches)
+    def _forward_A(self, b):
+        """From a real source image: fake_B (N, output_nc, H, W) and rec_A (N, input_nc, H, W)."""
+        fake = self.net(f"G_A{b}")(getattr(self, f"real_A{b}"))
+        setattr(self, f"fake_B{b}", fake)
+        setattr(self, f"rec_A{b}", self.net(f"G_B{b}")(fake))
 
-    def _translation_loss(self, b):
-        opt, real_A = self.opt, getattr(self, f"real_A{b}")
-        terms = {
-            f"G_A{b}": self.criterionGAN(self.netD_A(getattr(self, f"fake_B{b}")), True),
-            f"G_B{b}": self.criterionGAN(self.net(f"D_B{b}")(getattr(self, f"fake_A{b}")), True),
-            f"cycle_A{b}": self.criterionCycle(getattr(self, f"rec_A{b}"), real_A) * opt.lambda_A,
-            f"cycle_B{b}": self.criterionCycle(getattr(self, f"rec_B{b}"), self.real_B) * opt.lambda_B,
-            f"idt_A{b}": 0.0, f"idt_B{b}": 0.0,
-        }
-        if opt.lambda_identity > 0:
-            idt_A, idt_B = self.net(f"G_A{b}")(self.real_B), self.net(f"G_B{b}")(real_A)
-            setattr(self, f"idt_A{b}", idt_A)
-            setattr(self, f"idt_B{b}", idt_B)
-            terms[f"idt_A{b}"] = self.criterionIdt(idt_A, self.real_B) * opt.lambda_B * opt.lambda_identity
-            terms[f"idt_B{b}"] = self.criterionIdt(idt_B, real_A) * opt.lambda_A * opt.lambda_identity
-        for name, value in terms.items():
-            setattr(self, f"loss_{name}", value)
-        return sum(terms.values())
+    def _forward_B(self, b):
+        """From a real target image: fake_A (N, input_nc, H, W) and rec_B (N, output_nc, H, W)."""
+        fake = self.net(f"G_B{b}")(self.real_B)
+        setattr(self, f"fake_A{b}", fake)
+        setattr(self, f"rec_B{b}", self.net(f"G_A{b}")(fake))
 
     def backward_G(self):
-        self.loss_G = self.generator_loss()
-        self.loss_G.backward()
+        """Gradients of the generators' loss, and its value as loss_G.
+
+        Its terms have nothing in common but the weights, so each is computed and differentiated before the next: only
+        the activations of two passes through a generator are in memory at once, whatever the number of sources.
+        """
+        self.loss_G = 0.0
+        for term in self.generator_terms():
+            term.backward()
+            self.loss_G += term.detach()
+
+    def generator_terms(self):
+        """Yields scalars that sum up to L_trans (Eq. 1) of this batch, over all sources; each part is kept as
+        `loss_<name>`. A subclass adds what its generators are to minimise besides."""
+        opt = self.opt
+        for b in self.branches:
+            yield self._cycle_A_term(b)
+            yield self._cycle_B_term(b)
+            setattr(self, f"loss_idt_A{b}", 0.0)
+            setattr(self, f"loss_idt_B{b}", 0.0)
+            if opt.lambda_identity > 0:
+                yield self._identity_term(f"idt_A{b}", self.net(f"G_A{b}"), self.real_B, opt.lambda_B)
+                yield self._identity_term(f"idt_B{b}", self.net(f"G_B{b}"), getattr(self, f"real_A{b}"), opt.lambda_A)
+
+    def _cycle_A_term(self, b):
+        self._forward_A(b)
+        fake, rec, real = (getattr(self, name + b) for name in ("fake_B", "rec_A", "real_A"))
+        return self._adversarial_and_cycle(f"A{b}", self.netD_A, fake, rec, real, self.opt.lambda_A)
+
+    def _cycle_B_term(self, b):
+        self._forward_B(b)
+        fake, rec = (getattr(self, name + b) for name in ("fake_A", "rec_B"))
+        return self._adversarial_and_cycle(f"B{b}", self.net(f"D_B{b}"), fake, rec, self.real_B, self.opt.lambda_B)
+
+    def _adversarial_and_cycle(self, name, critic, fake, rec, real, weight):
+        adversarial = self.criterionGAN(critic(fake), True)
+        cycle = self.criterionCycle(rec, real) * weight
+        setattr(self, f"loss_G_{name}", adversarial)
+        setattr(self, f"loss_cycle_{name}", cycle)
+        return adversarial + cycle
+
+    def _identity_term(self, name, generator, real, weight):
+        image = generator(real)
+        loss = self.criterionIdt(image, real) * weight * self.opt.lambda_identity
+        setattr(self, name, image)
+        setattr(self, f"loss_{name}", loss)
+        return loss
 
     def backward_D_basic(self, netD, real, fake):
         """Half the sum of the critic's loss on real and on translated images; the half slows critics down."""
@@ -176,7 +211,6 @@ class CycleGANModel(BaseModel):
             setattr(self, f"loss_D_B{b}", loss)
 
     def optimize_parameters(self):
-        self.forward()
         self.set_requires_grad(self.critics, False)
         self.optimizer_G.zero_grad()
         self.backward_G()

@@ -7,9 +7,8 @@ The point is that L_pred reaches the generator: translated images are pushed to 
 `real` (P learns from real target images only, and G is pushed through that P, so the two cannot agree on a code of
 their own), `detached` (no push: a CycleGAN with a predictor trained beside it).
 """
-from models import networks
+from models import networks, prediction
 from models.cycle_gan_model import CycleGANModel
-from models.prediction import add_predictor_options, make_predictor, refuse_without_labels, validate_predictor
 from util.errors import UserError
 
 
@@ -18,7 +17,7 @@ class DuiitModel(CycleGANModel):
     def modify_commandline_options(parser, is_train):
         parser = CycleGANModel.modify_commandline_options(parser, is_train)
         parser.set_defaults(dataset_mode="cross_modality", input_nc=1, output_nc=1)
-        add_predictor_options(parser)
+        prediction.add_options(parser)
         if is_train:
             # Eq. 1 has no identity term, and the paper trains with batches of 16.
             parser.set_defaults(lambda_identity=0.0, batch_size=16)
@@ -32,12 +31,13 @@ class DuiitModel(CycleGANModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.model_names.append("P")
-        self.netP = make_predictor(opt, self.nc_b).to(self.device)
+        self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if self.isTrain:
             if opt.lambda_pred < 0:
                 raise UserError(f"--lambda_pred {opt.lambda_pred}: a weight cannot be below 0")
             if opt.lambda_pred > 0:
-                refuse_without_labels(opt, "add a labels.csv, or set --lambda_pred 0 to train without a predictor")
+                prediction.refuse_without_labels(opt, "add a labels.csv, or train without one by --lambda_pred 0")
+                prediction.check_crop(opt)
             self.loss_names += ["P_real", "P_fake"]
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
             self.optimizer_P = self._adam(["P"], opt)
@@ -45,25 +45,24 @@ class DuiitModel(CycleGANModel):
                 group["lr"] = opt.lr_P
             self.optimizers.append(self.optimizer_P)
 
-    def generator_loss(self):
-        """L (Eq. 3) of this batch."""
+    def generator_terms(self):
+        """Yields scalars that sum up to L (Eq. 3) of this batch: lambda_pred L_pred and the terms of L_trans."""
         self.loss_P_real = self.loss_P_fake = 0.0
-        translation = super().generator_loss()
-        if self.opt.lambda_pred == 0:
-            return translation
-        return translation + self.opt.lambda_pred * self.prediction_loss()
-
-    def prediction_loss(self):
-        """L_pred (Eq. 2): the mean over the batch's labelled images, of real ones and of each source's translations."""
-        if self.label_B is not None:
+        if self.opt.lambda_pred > 0 and self.label_B is not None:
             self.loss_P_real = self.criterionP(self.netP(self.real_B), self.label_B)
-        self.loss_P_fake = sum(self._fake_loss(b) for b in self.branches)
-        return self.loss_P_real + self.loss_P_fake
+            yield self.opt.lambda_pred * self.loss_P_real
+        yield from super().generator_terms()
 
-    def _fake_loss(self, b):
-        fake, label = getattr(self, f"fake_B{b}"), getattr(self, f"label_A{b}")
-        if label is None:
-            return 0.0
+    def _cycle_A_term(self, b):
+        """With L_pred's share of the translated images: the mean over the labelled ones of this source."""
+        translation = super()._cycle_A_term(b)
+        if self.opt.lambda_pred == 0 or getattr(self, f"label_A{b}") is None:
+            return translation
+        loss = self._fake_loss(getattr(self, f"fake_B{b}"), getattr(self, f"label_A{b}"))
+        self.loss_P_fake += loss.detach()
+        return translation + self.opt.lambda_pred * loss
+
+    def _fake_loss(self, fake, label):
         if self.opt.guidance == "joint":
             return self.criterionP(self.netP(fake), label)
         if self.opt.guidance == "detached":
@@ -82,7 +81,7 @@ class DuiitModel(CycleGANModel):
         self.optimizer_P.step()
 
     def validate(self, dataset):
-        return validate_predictor(self.netP, dataset, self.opt.task, self.device) if self.opt.lambda_pred > 0 else {}
+        return prediction.validate(self.netP, dataset, self.opt.task, self.device) if self.opt.lambda_pred > 0 else {}
 
     def predictor(self):
         """The network that reads the label from target images."""

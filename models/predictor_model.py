@@ -1,16 +1,15 @@
 """The predictor alone: a network that reads the label from target images, real ones and translated ones alike."""
 import torch
 
-from models import networks
+from models import networks, prediction
 from models.base_model import BaseModel
-from models.prediction import add_predictor_options, make_predictor, refuse_without_labels, validate_predictor
 
 
 class PredictorModel(BaseModel):
     @staticmethod
     def modify_commandline_options(parser, is_train):
         parser.set_defaults(dataset_mode="labelled", input_nc=1, output_nc=1)
-        add_predictor_options(parser)
+        prediction.add_options(parser)
         if is_train:
             # The paper's settings for the predictor trained on the mixture: Adam, 100 epochs at 1e-4, batches of 64.
             parser.set_defaults(batch_size=64, lr=1e-4, beta1=0.9, n_epochs=100, n_epochs_decay=0)
@@ -20,10 +19,9 @@ class PredictorModel(BaseModel):
     def __init__(self, opt):
         super().__init__(opt)
         self.loss_names, self.visual_names, self.model_names = ["P"], ["real_B"], ["P"]
-        refuse_without_labels(opt, "add a labels.csv, or --extra folders that have one")
-        if self.isTrain and "crop" in opt.preprocess:
-            networks.check_predictor_size(opt.crop_size, opt.crop_size, opt.batch_size)
-        self.netP = make_predictor(opt, opt.output_nc).to(self.device)
+        prediction.refuse_without_labels(opt, "add a labels.csv, or --extra folders that have one")
+        prediction.check_crop(opt)
+        self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if self.isTrain:
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
             self.optimizer_P = torch.optim.Adam(self.netP.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999),
@@ -46,7 +44,7 @@ class PredictorModel(BaseModel):
         self.optimizer_P.step()
 
     def validate(self, dataset):
-        return validate_predictor(self.netP, dataset, self.opt.task, self.device)
+        return prediction.validate(self.netP, dataset, self.opt.task, self.device)
 
     def predictor(self):
         """The network that reads the label from target images."""

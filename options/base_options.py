@@ -5,9 +5,8 @@ CycleGAN toolkit can add their own through `modify_commandline_options`. The com
 """
 from options import presets
 from options.command_options import CommandOptions
-from options.parsing import COUNT, FRACTION, POSITIVE
+from options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
 from util.errors import UserError
-
 
 
 class BaseOptions(CommandOptions):
@@ -30,7 +29,7 @@ class BaseOptions(CommandOptions):
         g.add_argument("--model", default="duiit", help="duiit, cycle_gan, predictor, or a plug-in's name")
         g.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         g.add_argument("--gpu_ids", default="0", help="the GPU that --device auto takes, such as 0; -1 for the CPU")
-        g.add_argument("--seed", type=COUNT, default=0, help="seed of weights, batches and augmentation")
+        g.add_argument("--seed", type=SEED, default=0, help="seed of weights, batches and augmentation")
         g.add_argument("--verbose", action="store_true", help="print the networks and every step taken")
         g.add_argument("--suffix", default="", help="added to --name, such as {model}_{netG}_size{load_size}")
         g.add_argument("--epoch", default="latest", help="which weights to load: latest, best or an epoch's number")
@@ -45,7 +44,8 @@ class BaseOptions(CommandOptions):
         g.add_argument("--direction", default="AtoB", choices=["AtoB", "BtoA"], help="A is the source under AtoB")
         g.add_argument("--slices", default="all", help="slices of a volume to use: all, 0.3-0.8 (by height), every:N")
         g.add_argument("--keep_empty", action="store_true", help="keep constant and almost empty slices")
-        g.add_argument("--max_dataset_size", type=float, default=float("inf"), help="use at most this many images")
+        g.add_argument("--max_dataset_size", type=Bounded(float, low=1), default=float("inf"),
+                       help="use at most this many images")
         g.add_argument("--batch_size", type=POSITIVE, default=1, help="images a step (of each modality)")
         g.add_argument("--serial_batches", action="store_true", help="take the images in order, without shuffling")
         g.add_argument("--num_threads", type=COUNT, default=4, help="loader processes (at most one a core is used)")
@@ -69,12 +69,14 @@ class BaseOptions(CommandOptions):
                        help="what a label is: a number, or the name of a class")
         g.add_argument("--label_column", help="column of the label in the labels table (default: label or age)")
         g.add_argument("--id_column", help="column of the patient, scan or file in the labels table")
-        g.add_argument("--patient_regex", help="regular expression on the relative path; its first group is the patient")
+        g.add_argument("--patient_regex", help="regular expression on relative paths; its first group is the patient")
         g.add_argument("--split_by", default="patient", choices=["patient", "image"],
                        help="patient: nobody stands on both sides; image: the paper's protocol")
-        g.add_argument("--split_seed", type=COUNT, default=0, help="seed of the train/val/test split")
-        g.add_argument("--val_fraction", type=FRACTION, default=0.1, help="share of the target's patients kept for validation")
-        g.add_argument("--test_fraction", type=FRACTION, default=0.2, help="share of the target's patients kept for testing")
+        g.add_argument("--split_seed", type=SEED, default=0, help="seed of the train/val/test split")
+        g.add_argument("--val_fraction", type=FRACTION, default=0.1,
+                       help="share of the target's patients kept for validation")
+        g.add_argument("--test_fraction", type=FRACTION, default=0.2,
+                       help="share of the target's patients kept for testing")
         g.add_argument("--source_test_fraction", type=FRACTION, default=0.1,
                        help="share of each source's patients kept out of training, to look at")
 
@@ -91,7 +93,7 @@ class BaseOptions(CommandOptions):
                        help="normalisation layers")
         g.add_argument("--init_type", default="normal", choices=["normal", "xavier", "kaiming", "orthogonal"],
                        help="initial weights")
-        g.add_argument("--init_gain", type=float, default=0.02, help="scale of normal, xavier and orthogonal weights")
+        g.add_argument("--init_gain", type=WEIGHT, default=0.02, help="scale of normal, xavier and orthogonal weights")
         g.add_argument("--no_dropout", action="store_true", help="no dropout in the generator")
 
     # -- values ------------------------------------------------------------------------------------------------
@@ -101,25 +103,38 @@ class BaseOptions(CommandOptions):
         opt.isTrain = self.isTrain
         opt.phase = getattr(opt, "phase", None) or self.phase
         if opt.suffix:
-            opt.name = f"{opt.name}_{opt.suffix.format(**vars(opt))}"
+            opt.name = f"{opt.name}_{_filled(opt.suffix, opt)}"
         self.check(opt)
         opt.gpu_ids, opt.device = _place(opt.device, opt.gpu_ids)
         return opt
 
     def check(self, opt):
-        if not opt.dataroot and not self.from_run:
-            raise UserError("--dataroot is missing: name the folder that holds one folder a modality")
+        if not opt.name:
+            raise UserError("--name is empty: give the run a name")
+        self.check_data(opt)
         crops = opt.preprocess in ("resize_and_crop", "scale_width_and_crop")
         if crops and opt.crop_size > opt.load_size:
             raise UserError(f"--crop_size {opt.crop_size} is larger than --load_size {opt.load_size}: "
-                            "give a --load_size at least as large")
+                            "give a smaller --crop_size, or a larger --load_size")
+
+    def check_data(self, opt):
+        if not opt.dataroot and not self.from_run:
+            raise UserError("--dataroot is missing: name the folder that holds one folder a modality")
         if opt.val_fraction + opt.test_fraction >= 1:
-            raise UserError("--val_fraction and --test_fraction leave no patient to train on: their sum must be below 1")
+            raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
+
+
+def _filled(suffix, opt):
+    try:
+        return suffix.format(**vars(opt))
+    except (KeyError, IndexError, ValueError, AttributeError) as error:
+        raise UserError(f"--suffix {suffix}: cannot be filled in ({error}); in {{}} stands the name of an option, "
+                        "such as {netG}") from None
 
 
 def _place(device, gpu_ids):
     """(gpu_ids as a list, device as text), from what was asked for and what is there."""
-    import torch                                    # late: `duiit --help` must not wait for it
+    import torch  # late: `duiit --help` must not wait for it
 
     ids = [i for i in _numbers(gpu_ids) if i >= 0]
     if device == "auto":

@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from options import presets, run_file
-from options.parsing import OptionParser, is_list, nearest, normalise, option_actions
+from options.parsing import OptionParser
 from util.errors import UserError
 
 # What belongs to one call of a command, not to the run: never taken over from train_opt.json.
@@ -23,6 +23,7 @@ class CommandOptions:
 
     isTrain = False
     from_run = False        # True: --name is a trained run, whose options are the starting point
+    positional = None       # the option that a bare word sets, as in `duiit data check DATAROOT`
 
     def initialize(self, parser):
         """Adds this command's options to an argparse parser and returns it."""
@@ -35,55 +36,51 @@ class CommandOptions:
     # -- declaring ---------------------------------------------------------------------------------------------
 
     def declare(self, argv):
-        """The parser with the options of this command, model and data set as `argv` chooses them, and the layers
-        below the command line as {name: value}."""
+        """The parser with the options of this command, model and data set as `argv` chooses them. Its `layers` hold
+        the values below the command line, {name: value}."""
         parser = self.initialize(OptionParser(argv))
         given, _ = parser.given()
-        run = self._run_layer(given, parser)
-        preset = presets.read(given["preset"]) if "preset" in given else {}
-        chosen = {**run, **{k.replace("-", "_"): v for k, v in preset.items()}, **given}
+        preset = presets.read(given["preset"]) if given.get("preset") else {}
+        run = self._run_layer(parser, {**preset, **given})
+        parser.layers = {**run, **preset}
+        chosen = {}
         for option, package in (("model", "models"), ("dataset_mode", "data")):
-            name = chosen.get(option, parser.get_default(option))
-            if name is not None:
-                self._extend(parser, package, name)
-        return parser, {**run, **presets.check(preset, parser, given.get("preset"))}
+            chosen[option] = given.get(option, parser.layers.get(option, parser.get_default(option)))
+            if chosen[option] is not None:
+                self._extend(parser, package, str(chosen[option]))
+        parser.layers = {**run, **presets.check(preset, parser, given.get("preset"), chosen["model"])}
+        return parser
 
-    def _run_layer(self, given, parser):
-        if not (self.from_run or given.get("continue_train")):
+    def _run_layer(self, parser, chosen):
+        if not (self.from_run or chosen.get("continue_train")):
             return {}
-        values = run_file.read(given.get("checkpoints_dir", parser.get_default("checkpoints_dir")),
-                               given.get("name", parser.get_default("name")))
+        if chosen.get("suffix"):
+            raise UserError("--suffix: give the whole --name of the run, with its suffix, instead")
+        where, name = (str(chosen.get(o, parser.get_default(o))) for o in ("checkpoints_dir", "name"))
         left = OWN_TO_THE_CALL if self.isTrain else OWN_TO_THE_CALL | OF_TRAINING
-        return {k: v for k, v in values.items() if k not in left}
+        return {k: v for k, v in run_file.read(where, name).items() if k not in left}
 
     def _extend(self, parser, package, name):
         """Adds the options of one model or data set, as a group of their own."""
-        before = len(parser._actions)
+        before = set(parser._actions)
         setter = import_module(package).get_option_setter(name)
         setter(parser, self.isTrain)
         kind = "Model" if package == "models" else "Data set"
-        for action in parser._actions[before:]:
-            if action.container is parser._optionals:
+        for action in parser._actions:
+            if action not in before and action.container is parser._optionals:
                 action.group_title = f"{kind} {name}"
 
     # -- values ------------------------------------------------------------------------------------------------
 
     def gather_options(self, argv=None):
         """All values, merged from their layers, unchecked against one another: argparse.Namespace."""
-        argv = normalise(sys.argv[1:] if argv is None else argv)
-        parser, layers = self.declare(argv)
+        parser = self.declare(sys.argv[1:] if argv is None else argv)
         given, unknown = parser.given()
+        if self.positional and unknown and not unknown[0].startswith("-"):
+            given[self.positional] = unknown.pop(0)
         if unknown:
-            known = [s for a in option_actions(parser) for s in a.option_strings]
-            raise UserError(f"unknown option {unknown[0]}{nearest(unknown[0], known)}")
-        return self.merge(parser, layers, given)
-
-    def merge(self, parser, layers, given):
-        values = {a.dest: a.default for a in option_actions(parser)}
-        values.update({a.dest: [] for a in option_actions(parser) if is_list(a) and a.default is None})
-        values.update(layers)
-        values.update(given)
-        return argparse.Namespace(**values)
+            raise parser.unknown_option(unknown[0])
+        return argparse.Namespace(**{**parser.defaults(), **parser.layers, **given})
 
     def parse(self, argv=None):
         """The options of one call, checked and ready to use. argv: list of words (default: the process's own)."""

@@ -3,7 +3,7 @@ import argparse
 
 from options.base_options import BaseOptions
 from options.command_options import CommandOptions
-from options.parsing import COUNT, WEIGHT, Bounded
+from options.parsing import COUNT, SEED, WEIGHT, Bounded
 
 
 def age_law(text):
@@ -25,16 +25,18 @@ class PhantomOptions(CommandOptions):
         g.add_argument("--slices", type=Bounded(int, 1), default=8, help="axial slices a patient")
         for cohort, count, law in (("ct", 40, "38,24"), ("mri", 60, "55,16"), ("pet", 40, "60,12")):
             g.add_argument(f"--{cohort}_patients", type=COUNT, default=count, help=f"patients of the {cohort} cohort")
-            g.add_argument(f"--{cohort}_age", type=age_law, default=age_law(law), metavar="MEAN,SD",
+            g.add_argument(f"--{cohort}_age", type=age_law, default=law, metavar="MEAN,SD",
                            help=f"ages of the {cohort} cohort in years")
         g.add_argument("--noise", type=WEIGHT, default=1.0, help="factor on every scanner's noise; 0 for none")
-        g.add_argument("--seed", type=COUNT, default=0, help="the same seed gives the same files")
+        g.add_argument("--seed", type=SEED, default=0, help="the same seed gives the same files")
         g.add_argument("--force", action="store_true", help="replace an older phantom")
         return parser
 
 
 class CheckOptions(BaseOptions):
     """Where the data are, how their labels are read and how they would be split: the same words as for training."""
+
+    positional = "dataroot"
 
     def initialize(self, parser):
         self._data(parser.add_argument_group("Data"))
@@ -47,5 +49,6 @@ class CheckOptions(BaseOptions):
         return parser
 
     def finish(self, opt):
-        self.check(opt)
+        opt.phase, opt.isTrain = self.phase, False
+        self.check_data(opt)
         return opt

@@ -2,10 +2,9 @@
 import argparse
 import difflib
 import math
+import re
 
 from util.errors import UserError
-
-_UNSET = object()
 
 
 class Bounded:
@@ -16,10 +15,7 @@ class Bounded:
         self.__name__ = kind.__name__
 
     def __call__(self, text):
-        try:
-            value = self.kind(text)
-        except (TypeError, ValueError):
-            raise argparse.ArgumentTypeError(f"{text!r} is not {_a_number(self.kind)}") from None
+        value = self.kind(text)
         too_high = self.high is not None and (value >= self.high if self.open_high else value > self.high)
         if math.isnan(value) or (self.low is not None and value < self.low) or too_high:
             raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {self.bounds()}")
@@ -32,49 +28,76 @@ class Bounded:
         return " and ".join(parts)
 
 
-def _a_number(kind):
-    return "a whole number" if kind is int else "a number"
-
-
 COUNT = Bounded(int, low=0)
+SEED = Bounded(int, low=0, high=2**32 - 1)         # what NumPy takes
 POSITIVE = Bounded(int, low=1)
 WEIGHT = Bounded(float, low=0)
 FRACTION = Bounded(float, low=0, high=1, open_high=True)
 
 
 class OptionParser(argparse.ArgumentParser):
-    """Takes `--a-b` for `--a_b`, raises UserError instead of exiting, and names the nearest option it knows.
+    """Takes `--a-b` for `--a_b`, raises UserError instead of exiting, and names the nearest option or value it knows.
 
-    `argv` is remembered, since option setters of the toolkit call `parser.parse_known_args()` without arguments.
+    `argv` and `layers` ({option: value} from a run and a preset) are remembered, since option setters of the toolkit
+    call `parser.parse_known_args()` without arguments to see what was chosen. An option that a model or data set
+    declares again replaces the one that was there.
     """
 
     def __init__(self, argv=()):
-        super().__init__(add_help=False, allow_abbrev=False)
-        self.argv = normalise(argv)
+        super().__init__(add_help=False, allow_abbrev=False, conflict_handler="resolve")
+        self.argv, self.layers = list(argv), {}
+        # argparse takes only plain numbers behind an option for values; a window or a range begins with "-1" as well.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def parse_known_args(self, args=None, namespace=None):
-        return super().parse_known_args(self.argv if args is None else args, namespace)
+        if args is None:
+            args, namespace = self.argv, namespace or argparse.Namespace(**self.layers)
+        return super().parse_known_args(self._as_declared(args), namespace)
+
+    def _as_declared(self, words):
+        """`--lambda-pred=1` -> `--lambda_pred=1`, as the option was declared; everything else stays as it is."""
+        declared = {canonical(s): s for s in self._option_string_actions}
+        done, spelled = False, []
+        for word in words:
+            done = done or word == "--"
+            name, equals, value = word.partition("=")
+            if name.startswith("--") and not done:
+                word = declared.get(canonical(name), name) + equals + value
+            spelled.append(word)
+        return spelled
 
     def error(self, message):
         raise UserError(message.removeprefix("argument "))
 
+    def _get_value(self, action, text):
+        return _converted(action, text, _name(action))
+
+    def _check_value(self, action, value):
+        _require_choice(action, value, _name(action))
+
     def given(self):
         """What argv sets, as {name: value}, and the words nobody knows."""
-        blank = {a.dest: None if is_list(a) else _UNSET for a in option_actions(self)}
+        blank = dict.fromkeys(a.dest for a in option_actions(self))
         found, unknown = self.parse_known_args(self.argv, argparse.Namespace(**blank))
-        return {k: v for k, v in vars(found).items() if v is not _UNSET and v is not None}, unknown
+        return {k: v for k, v in vars(found).items() if v is not None}, unknown
+
+    def defaults(self):
+        """{name: default}. As in argparse, a default that is text goes through the option's type."""
+        actions = [a for a in option_actions(self) if a.default != argparse.SUPPRESS]
+        values = {a.dest: self._get_value(a, a.default) if isinstance(a.default, str) else a.default for a in actions}
+        return values | {a.dest: [] for a in actions if is_list(a) and a.default is None}
+
+    def unknown_option(self, word):
+        """The error for a word that nobody knows."""
+        if not word.startswith("-"):
+            return UserError(f"unexpected word {word!r}: options begin with --, and text with blanks needs quotes")
+        name = word.partition("=")[0]
+        return UserError(f"unknown option {name}{nearest(canonical(name), self._option_string_actions)}")
 
 
-def normalise(argv):
-    """`--lambda-pred=1` -> `--lambda_pred=1`; values and everything behind a bare `--` stay as they are."""
-    done, words = False, []
-    for word in argv:
-        done = done or word == "--"
-        if word.startswith("--") and not done:
-            name, equals, value = word.partition("=")
-            word = "--" + name[2:].replace("-", "_") + equals + value
-        words.append(word)
-    return words
+def canonical(name):
+    """How option names are compared: `--lambda-pred` is `--lambda_pred`."""
+    return "--" + name[2:].replace("-", "_") if name.startswith("--") else name
 
 
 def option_actions(parser):
@@ -86,6 +109,7 @@ def is_flag(action):
 
 
 def is_list(action):
+    """True for an option that may be given several times."""
     return isinstance(action, argparse._AppendAction)
 
 
@@ -95,35 +119,61 @@ def nearest(name, names):
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+# -- one value ---------------------------------------------------------------------------------------------------
+
 def check_value(action, value, where):
-    """The value of one option from a preset or a run file, checked by the option's own type and choices.
+    """The value of one option from a preset, checked by the option's own type and choices.
 
     where: the file and key, for the message. Raises UserError.
     """
     if is_flag(action):
         _require(isinstance(value, bool), where, value, "true or false")
         return value
-    if is_list(action):
+    if is_list(action) or action.nargs not in (None, "?"):
         _require(isinstance(value, list), where, value, "a list")
         return [_check_one(action, v, where) for v in value]
     return _check_one(action, value, where)
 
 
 def _check_one(action, value, where):
-    kind = getattr(action.type, "kind", action.type)
+    kind = _kind(action)
     if kind in (int, float):
         numeric = isinstance(value, (int, float) if kind is float else int) and not isinstance(value, bool)
-        _require(numeric, where, value, _a_number(kind))
-    elif kind in (str, None):
+        _require(numeric, where, value, _KINDS[kind])
+    elif kind is str:
         _require(isinstance(value, str), where, value, "text in quotes")
+    value = _converted(action, value, where)
+    if action.choices is not None:
+        _require_choice(action, value, where)
+    return value
+
+
+_KINDS = {int: "a whole number", float: "a number"}
+
+
+def _kind(action):
+    return getattr(action.type, "kind", action.type) or str
+
+
+def _name(action):
+    return next((s for s in action.option_strings if s.startswith("--")), action.option_strings[0])
+
+
+def _converted(action, value, where):
     try:
-        value = action.type(value) if action.type else value
+        return action.type(value) if action.type else value
     except argparse.ArgumentTypeError as error:
         raise UserError(f"{where}: {error}") from None
-    if action.choices is not None and value not in action.choices:
-        names = ", ".join(map(str, action.choices))
-        raise UserError(f"{where}: {value!r} is not one of {names}{nearest(str(value), map(str, action.choices))}")
-    return value
+    except (TypeError, ValueError):
+        wanted = _KINDS.get(_kind(action), "a value that this option takes")
+        raise UserError(f"{where}: {value!r} is not {wanted}") from None
+
+
+def _require_choice(action, value, where):
+    if action.choices is None or value in action.choices:
+        return
+    names = [str(c) for c in action.choices]
+    raise UserError(f"{where}: {value!r} is not one of {', '.join(names)}{nearest(str(value), names)}")
 
 
 def _require(ok, where, value, wanted):

@@ -5,12 +5,11 @@ from util.errors import UserError
 
 class PredictOptions(RunOptions):
     def initialize(self, parser):
-        parser = super().initialize(parser)
         g = parser.add_argument_group("Predicting")
         g.add_argument("--input", help="a file, a folder, a DICOM series or a NIfTI volume of the target modality")
         g.add_argument("--output", help="where to write: .csv or .json (default: CSV to the screen)")
         g.add_argument("--per_slice", action="store_true", help="one row a slice instead of one a scan")
-        return parser
+        return super().initialize(parser)
 
     def check(self, opt):
         super().check(opt)

@@ -13,7 +13,7 @@ def names():
 
 
 def read(name_or_file):
-    """The preset's {option: value}, as written. Raises UserError for a name, a file or a syntax that is wrong."""
+    """The preset's {option: value}, unchecked. Raises UserError for a name, a file or a syntax that is wrong."""
     path = Path(name_or_file)
     if path.suffix != ".toml":
         path = FOLDER / f"{name_or_file}.toml"
@@ -21,18 +21,19 @@ def read(name_or_file):
         raise UserError(f"--preset {name_or_file}: no such preset or .toml file; the presets are {', '.join(names())}"
                         f"{nearest(str(name_or_file), names())}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"--preset {path}: not readable as TOML: {error}") from None
+    return {k.replace("-", "_"): v for k, v in values.items()}
 
 
-def check(values, parser, name_or_file):
-    """The preset's values, each checked against the option it names."""
-    actions = {a.dest: a for a in option_actions(parser)}
+def check(values, parser, name_or_file, model=None):
+    """The preset's values, each checked against the option it names. model: whose options they are, for the message."""
+    actions = {a.dest: a for a in option_actions(parser) if a.dest != "preset"}
     checked = {}
     for key, value in values.items():
-        key = key.replace("-", "_")
         if key not in actions:
-            raise UserError(f"--preset {name_or_file}: unknown option {key}{nearest(key, actions)}")
+            of = f" with --model {model}" if model else ""
+            raise UserError(f"--preset {name_or_file}: unknown option {key}{of}{nearest(key, actions)}")
         checked[key] = check_value(actions[key], value, f"--preset {name_or_file}: {key}")
     return checked

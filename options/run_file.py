@@ -2,10 +2,12 @@
 import json
 from pathlib import Path
 
+from options.parsing import nearest
 from util.errors import UserError
 from util.files import write_text
 
 NAME = "train_opt.json"
+MANY = 10               # so many runs are listed where one is not found
 
 
 def write(folder, opt, version):
@@ -28,10 +30,17 @@ def read(checkpoints_dir, name):
     root = Path(checkpoints_dir)
     path = root / name / NAME
     if not path.is_file():
-        runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
-        known = f"the runs there are {', '.join(runs)}" if runs else "no run is there yet; `duiit train` makes one"
-        raise UserError(f"--name {name}: no such run under {root}; {known}")
+        raise UserError(f"--name {name}: no such run under {root}; {_known(name, root)}")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["options"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError):
-        raise UserError(f"{path} is damaged: it is not the JSON that `duiit train` writes; restore or retrain") from None
+        options = json.loads(path.read_text(encoding="utf-8"))["options"]
+        return dict(options.items())
+    except (AttributeError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
+
+
+def _known(name, root):
+    runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
+    if not runs:
+        return "no run is there yet; `duiit train` makes one, --checkpoints_dir says where to look"
+    shown = ", ".join(runs[:MANY]) + (f" and {len(runs) - MANY} more" if len(runs) > MANY else "")
+    return f"the runs there are {shown}{nearest(name, runs)}"

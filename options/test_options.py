@@ -1,6 +1,6 @@
 """Options of the commands that work on a trained run: test, translate and predict."""
 from options.base_options import BaseOptions
-from options.parsing import POSITIVE, Bounded
+from options.parsing import WEIGHT, Bounded
 
 
 class RunOptions(BaseOptions):
@@ -21,13 +21,12 @@ class TestOptions(RunOptions):
     __test__ = False                            # not a test class, whatever its name
 
     def initialize(self, parser):
-        parser = super().initialize(parser)
         g = parser.add_argument_group("Testing")
         g.add_argument("--results_dir", default="./results/", help="where results are written")
         g.add_argument("--phase", default="test", choices=["train", "val", "test"], help="part of the split to test on")
-        g.add_argument("--num_test", type=float, default=float("inf"), help="test at most this many source images")
+        g.add_argument("--num_test", type=WEIGHT, default=float("inf"), help="test at most this many source images")
         g.add_argument("--aspect_ratio", type=Bounded(float, low=0.01), default=1.0, help="of the images on the page")
         g.add_argument("--eval", action="store_true", help="generators in eval mode (the predictor always is)")
         g.add_argument("--truth", help="folder with the true target image of every source image, mirrored paths "
                                        "(default: <dataroot>/truth/<source>, if it is there)")
-        return parser
+        return super().initialize(parser)

@@ -1,6 +1,7 @@
 """Options of `duiit train`."""
 from options.base_options import BaseOptions
 from options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
+from util.errors import UserError
 
 
 class TrainOptions(BaseOptions):
@@ -34,7 +35,8 @@ class TrainOptions(BaseOptions):
         g.add_argument("--save_by_iter", action="store_true", help="name the latest weights by their step")
         g.add_argument("--continue_train", action="store_true", help="go on with the run --name where it stopped")
         g.add_argument("--epoch_count", type=POSITIVE, default=1, help="number of the first epoch")
-        g.add_argument("--phase", default="train", help="which part of the split to train on")
+        g.add_argument("--phase", default="train", choices=["train", "val", "test"],
+                       help="which part of the split to train on")
 
     def _watching(self, g):
         g.add_argument("--print_freq", type=POSITIVE, default=100, help="write the losses every N steps")
@@ -51,6 +53,5 @@ class TrainOptions(BaseOptions):
     def check(self, opt):
         super().check(opt)
         if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
-            from util.errors import UserError
             raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "
                             f"--epoch_count {opt.epoch_count}: there is nothing to train")

@@ -5,7 +5,6 @@ from util.errors import UserError
 
 class TranslateOptions(RunOptions):
     def initialize(self, parser):
-        parser = super().initialize(parser)
         g = parser.add_argument_group("Translating")
         g.add_argument("--input", help="folder (or one file) of source images, with its labels table if there is one")
         g.add_argument("--output", help="folder to write to; it must not exist yet, or be empty")
@@ -16,7 +15,7 @@ class TranslateOptions(RunOptions):
                        help="write at the network's size instead of the source's own")
         g.add_argument("--force", action="store_true", help="replace what --output holds")
         g.add_argument("--eval", action="store_true", help="generators in eval mode")
-        return parser
+        return super().initialize(parser)
 
     def check(self, opt):
         super().check(opt)

@@ -11,8 +11,8 @@ from util.files import atomic_path
 
 def save(value, path):
     """Saves tensors, numbers, text, lists and dicts of these."""
-    with atomic_path(path) as part:
-        torch.save(value, part)
+    with atomic_path(path) as part, part.open("wb") as file:
+        torch.save(value, file)             # given a name, torch writes it into the file: the same weights would differ
 
 
 def load(path, device="cpu"):
@@ -28,11 +28,16 @@ def load(path, device="cpu"):
 
 
 def load_weights(net, path, device="cpu"):
-    """Loads a plain state dict into `net`. Raises UserError that names the first key that does not fit."""
+    """Loads a plain state dict into `net`. Raises UserError that names the first key that does not fit.
+
+    A `module.` that a DataParallel wrapper left before the keys is taken off.
+    """
     state = load(path, device)
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no state dict of a network")
     state = {k.removeprefix("module."): v for k, v in state.items()}
+    obsolete = _obsolete(net)
+    state = {k: v for k, v in state.items() if k not in obsolete}
     own = net.state_dict()
     wrong = [f"{k} is missing" for k in own if k not in state]
     wrong += [f"{k} is unknown" for k in state if k not in own]
@@ -42,6 +47,13 @@ def load_weights(net, path, device="cpu"):
         raise UserError(f"{path}: a checkpoint of another architecture: {wrong[0]} (and {len(wrong) - 1} more); "
                         "give the network options it was trained with")
     net.load_state_dict(state)
+
+
+def _obsolete(net):
+    """Keys that instance norms had in checkpoints of PyTorch before 0.4, and that nothing reads."""
+    return {f"{name}.{key}" for name, module in net.named_modules()
+            if isinstance(module, torch.nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
+            for key in ("running_mean", "running_var", "num_batches_tracked")}
 
 
 def random_state():

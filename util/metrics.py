@@ -7,8 +7,8 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 def regression_errors(predictions, labels):
     """Predictions and labels (N,) in label units -> {n, mse, mae, rmse, bias, r2, pearson_r}; {} for N = 0.
 
-    bias is the mean of prediction - label. r2 (1 - mse / variance of the labels) and pearson_r are None where the labels
-    or predictions do not vary.
+    bias is the mean of prediction - label. r2 (1 - mse / variance of the labels) is None where the labels do not vary,
+    pearson_r where either do not.
     """
     predictions, labels = np.asarray(predictions, float), np.asarray(labels, float)
     if not len(labels):

@@ -1,0 +1,49 @@
+"""Groups of commands: `duiit` itself and `duiit data`. Nothing here imports torch: help comes at once."""
+from importlib import import_module
+
+import click
+
+from util.errors import UserError
+
+SETTINGS = {"help_option_names": ["-h", "--help"]}
+
+
+class Group(click.Group):
+    """Without a command it shows its help; a command that does not exist is told with the nearest that does."""
+
+    def parse_args(self, ctx, args):
+        if not args and not ctx.resilient_parsing:
+            click.echo(ctx.get_help(), err=True)
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx, args):
+        known = self.list_commands(ctx)
+        if args[0] not in known and not ctx.resilient_parsing:
+            from options.parsing import nearest
+            raise UserError(f"unknown command {args[0]}{nearest(args[0], known)}; there are {', '.join(known)}")
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """Lists its commands from a table {name: (module, help)} and imports only the one that is called."""
+
+    def __init__(self, *args, table, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.table = table
+
+    def list_commands(self, ctx):
+        return list(self.table)
+
+    def get_command(self, ctx, name):
+        return import_module(self.table[name][0]).command if name in self.table else None
+
+    def format_commands(self, ctx, formatter):
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+
+    def shell_complete(self, ctx, incomplete):
+        from click.shell_completion import CompletionItem
+
+        words = [CompletionItem(n, help=text) for n, (_, text) in self.table.items() if n.startswith(incomplete)]
+        return words or click.Command.shell_complete(self, ctx, incomplete)

@@ -1,0 +1,184 @@
+"""Eqs. 2 and 3 on numbers worked out by hand (see the `toy` fixture): whom L_pred teaches under each guidance."""
+import pytest
+import torch
+
+from models import create_model
+from util.errors import UserError
+
+LAMBDA = 0.01
+DUIIT = f"--model duiit --lambda_pred {LAMBDA}"
+
+
+def factor_grads(model):
+    model.backward_G()
+    grads = (net.factor.grad for net in (model.netG_A, model.netG_B, model.netP))
+    return [None if grad is None else float(grad) for grad in grads]
+
+
+# ---- values ---------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("guidance", ["joint", "real", "detached"])
+def test_the_loss_is_in_squared_label_units_over_labelled_images(toy, guidance):
+    model = toy(f"{DUIIT} --guidance {guidance}")
+    model.backward_G()
+    assert float(model.loss_P_real) == pytest.approx(100)               # P = 10 for 20; the second has no label
+    assert float(model.loss_P_fake) == pytest.approx(12.5, rel=1e-5)    # P = 10, 20 for 13, 16: (9 + 16) / 2
+    assert float(model.loss_G) == pytest.approx(2.75 + LAMBDA * 112.5, rel=1e-5)
+
+
+def test_unlabelled_batches_leave_the_prediction_loss_out(toy):
+    model = toy(DUIIT)
+    model.label_A = model.label_B = torch.tensor([float("nan")] * 2)
+    model.backward_G()
+    assert float(model.loss_P_real) == float(model.loss_P_fake) == 0
+    assert float(model.loss_G) == pytest.approx(2.75)
+    model.label_A = model.label_B = None                        # a data set that knows no labels at all
+    model.backward_G()
+    assert float(model.loss_G) == pytest.approx(2.75)
+
+
+def test_identity_is_off_unless_asked_for(toy):
+    assert toy(DUIIT).opt.lambda_identity == 0
+
+
+# ---- gradients: d L_pred / d G and d L_pred / d P -------------------------------------------------------------------
+
+@pytest.mark.parametrize("guidance, to_G, to_P", [
+    # G_A: mean of 2 (100 a y - r) 100 y = (2 * -3 * 20 + 2 * 4 * 40) / 2 = 100.
+    # P: from real 2 (10 - 20) 0.1 = -2, from fake (2 * -3 * 0.1 + 2 * 4 * 0.2) / 2 = 0.5.
+    ("joint", 100, -1.5),
+    ("real", 100, -2.0),
+    ("detached", 0, -1.5),
+])
+def test_whom_the_prediction_loss_reaches(toy, guidance, to_G, to_P):
+    translation = factor_grads(toy("--model duiit --lambda_pred 0"))
+    assert translation[2] is None
+    g_a, g_b, p = factor_grads(toy(f"{DUIIT} --guidance {guidance}"))
+    if to_G == 0:
+        assert g_a == translation[0]                            # exactly
+    assert g_a - translation[0] == pytest.approx(LAMBDA * to_G, rel=1e-4)
+    assert g_b == translation[1]
+    assert p == pytest.approx(LAMBDA * to_P, rel=1e-4)
+
+
+@pytest.mark.parametrize("guidance, reaches", [("joint", True), ("real", True), ("detached", False)])
+def test_prediction_loss_reaches_every_generator_weight(make, guidance, reaches):
+    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance {guidance}")
+    model.set_input(next(iter(loader)))
+    loss = model._fake_loss(model.netG_A(model.real_A), model.label_A)
+    grads = torch.autograd.grad(loss, list(model.netG_A.parameters()), allow_unused=True) if loss.requires_grad else []
+    # A bias in front of an instance norm has no effect; all other weights have.
+    weights = [g for g, p in zip(grads, model.netG_A.parameters(), strict=False) if p.ndim > 1]
+    assert all(g is not None and g.abs().sum() > 0 for g in weights) if reaches else all(g is None for g in weights)
+    assert weights
+
+
+def test_under_real_guidance_translations_leave_no_trace_in_the_predictor(make):
+    model, loader = make("--model duiit --sources mri --lambda_pred 1 --guidance real")
+    model.set_input(next(iter(loader)))
+    reference = create_model(model.opt).netP.train()
+    reference.load_state_dict(model.netP.state_dict())
+    model.optimizer_P.zero_grad()
+    model.backward_G()
+    model.criterionP(reference(model.real_B), model.label_B).backward()
+    for mine, real_only in zip(model.netP.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, real_only.grad, rtol=1e-4, atol=1e-6)
+        assert mine.requires_grad
+    for (name, mine), real_only in zip(model.netP.named_buffers(), reference.buffers(), strict=True):
+        assert torch.equal(mine, real_only), name
+    assert model.netP.training
+
+
+def test_under_joint_guidance_the_predictor_sees_translations(make):
+    model, loader = make("--model duiit --sources mri --lambda_pred 1 --guidance joint")
+    model.set_input(next(iter(loader)))
+    model.backward_G()
+    assert int(model.netP.backbone.bn1.num_batches_tracked) == 2            # real and translated
+
+
+# ---- lambda_pred 0 and detached are CycleGAN ------------------------------------------------------------------------
+
+SHARED = "--dataset_mode cross_modality --sources mri --input_nc 1 --output_nc 1 --lambda_identity 0.5 --pool_size 3"
+
+
+def generators(model):
+    return {f"{n}.{k}": v for n in ("G_A", "G_B", "D_A", "D_B") for k, v in model.net(n).state_dict().items()}
+
+
+@pytest.fixture
+def cycle_gan(make, steps):
+    return generators(steps(*make(f"--model cycle_gan {SHARED}"), 8))
+
+
+@pytest.mark.parametrize("words", ["--lambda_pred 0", "--lambda_pred 0.1 --guidance detached"])
+def test_generators_are_cycle_gans_bit_for_bit(make, steps, cycle_gan, words):
+    model, loader = make(f"--model duiit {SHARED} {words}")
+    start = generators(model)["G_A.model.1.weight"].clone()
+    found = generators(steps(model, loader, 8))
+    assert all(torch.equal(found[key], value) for key, value in cycle_gan.items())
+    assert not torch.equal(start, found["G_A.model.1.weight"])
+    assert len(model.fake_A_pool.images) == 3                               # full: it has been swapping
+
+
+def test_guidance_changes_the_generators(make, steps, cycle_gan):
+    found = generators(steps(*make(f"--model duiit {SHARED} --lambda_pred 0.1"), 8))
+    assert not torch.equal(found["G_A.model.1.weight"], cycle_gan["G_A.model.1.weight"])
+
+
+def test_without_weight_the_predictor_rests(make, steps):
+    model, loader = make("--model duiit --sources mri --lambda_pred 0")
+    before = {k: v.clone() for k, v in model.netP.state_dict().items()}
+    steps(model, loader, 2)
+    assert all(torch.equal(before[k], v) for k, v in model.netP.state_dict().items())
+    assert model.validate(loader.dataset.held_out("val")) == {}
+
+
+# ---- rates, labels, refusals ----------------------------------------------------------------------------------------
+
+def test_rates_fall_in_step_and_the_predictor_has_its_own(make):
+    model, _ = make("--model duiit --sources mri --lr 0.6 --lr_P 0.03 --n_epochs 2 --n_epochs_decay 2")
+    rates = []
+    for _ in range(4):
+        rates.append([o.param_groups[0]["lr"] for o in model.optimizers])
+        for optimizer in model.optimizers:
+            optimizer.step()
+        model.update_learning_rate()
+    G, D, P = zip(*rates, strict=True)
+    assert G == D == pytest.approx((0.6, 0.6, 0.4, 0.2)) and P == pytest.approx((0.03, 0.03, 0.02, 0.01))
+
+
+def test_plateau_follows_the_metric(make):
+    model, _ = make("--model duiit --sources mri --lr 1 --lr_policy plateau")
+    model.metric = 5.0
+    for _ in range(7):                                          # the best, then six epochs without a better one
+        model.update_learning_rate()
+    assert model.optimizer_G.param_groups[0]["lr"] == pytest.approx(0.2)
+
+
+def test_the_predictor_answers_near_the_training_labels(make):
+    model, loader = make("--model duiit")
+    known = [r.label for m in loader.dataset.members.values() for r in m.rows if r.label is not None]
+    assert float(model.netP.label_mean) == pytest.approx(sum(known) / len(known))
+
+
+def test_validation_is_on_labelled_held_out_target_images(make):
+    model, loader = make("--model duiit --sources mri --val_fraction 0.4")
+    dataset = loader.dataset
+    rows = [r for r in dataset.target_part("val") if r.label is not None]
+    model.netP.eval()
+    with torch.no_grad():
+        images = [torch.from_numpy(dataset.members["ct"].cohort.image(r))[None] for r in rows]
+        errors = [float(model.netP(image)) - r.label for image, r in zip(images, rows, strict=True)]
+    found = model.validate(dataset.held_out("val"))
+    assert found["val_mse"] == pytest.approx(sum(e * e for e in errors) / len(errors), rel=1e-4)
+    assert found["val_mae"] == pytest.approx(sum(map(abs, errors)) / len(errors), rel=1e-4)
+
+
+@pytest.mark.parametrize("words, values, message", [
+    ("--lambda_pred 0.1", {"labels_known": 0}, "no training image under .* has a label.*--lambda_pred 0"),
+    ("--lambda_pred 0.1 --batch_size 1", {"labels_known": 3}, "predictor cannot train on single images of 32x32"),
+    ("--task classification", {"labels_known": 0}, "classes"),
+])
+def test_impossible_runs_are_refused(options, words, values, message):
+    with pytest.raises(UserError, match=message):
+        create_model(options(f"--model duiit {words}", **values))
