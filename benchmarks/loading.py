@@ -15,12 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
-import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 import numpy as np
 import torch
 from PIL import Image
 from torchvision import transforms
 
+import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 from data import create_dataset
 from options import TrainOptions
 

@@ -89,7 +89,7 @@ class ModalityCheck:
 
     def __init__(self, name, loader, folder, opt):
         self.name, self.loader, self.folder, self.opt = name, loader, Path(folder), opt
-        self.report, self.problems, self.found, self.labels = Modality(name), [], [], None
+        self.report, self.problems, self.found, self.labels, self.unmatched = Modality(name), [], [], None, []
         try:
             self.scans = loader.find_scans(self.folder, opt)
         except UserError as error:
@@ -145,10 +145,7 @@ class ModalityCheck:
     def _judge_labels(self):
         if self.labels is None:
             return
-        unmatched = self.labels.unmatched(self.scans)
-        if unmatched:
-            self.add("warning", self.labels.path, f"{len(unmatched)} entries have no image: {_listed(unmatched)}",
-                     "add their images, or check how ids and folders are spelled")
+        self.unmatched = self.labels.unmatched(self.scans)
         low, high = self.report.labels.get("min"), self.report.labels.get("max")
         if self.labels.is_age and low is not None and (low < 0 or high > AGE_LIMIT):
             self.add("error", self.labels.path, f"ages from {low:g} to {high:g} years cannot be",
@@ -219,6 +216,21 @@ def _across(checks, opt):
             problems.append(Problem("warning", str(check.folder), f"only {check.report.patients} patients",
                                     "none can be held out for validation and testing; three are needed"))
         problems += _twins(check)
+    return problems + _unmatched(checks)
+
+
+def _unmatched(checks):
+    """Entries of a labels table without an image: in none of the modalities that share the table."""
+    missing = defaultdict(list)
+    for check in checks:
+        if check.labels is not None:
+            missing[check.labels.path].append(check.unmatched)
+    problems = []
+    for path, (first, *others) in missing.items():
+        ids = [i for i in first if all(i in other for other in others)]
+        if ids:
+            problems.append(Problem("warning", str(path), f"{len(ids)} entries have no image: {_listed(ids)}",
+                                    "add their images, or check how ids and folders are spelled"))
     return problems
 
 

@@ -9,13 +9,16 @@ import logging
 import re
 import uuid
 from dataclasses import dataclass, replace
-from operator import itemgetter
+from functools import cache
 from pathlib import Path, PurePath
 
 import numpy as np
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import FileMetaDataset
+from pydicom.multival import MultiValue
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
+from pydicom.valuerep import DSfloat, validate_value
 
 from data.intensity import CT_WINDOWS
 from data.readers.common import notice, reading, stem_of
@@ -26,9 +29,12 @@ from util.errors import UserError
 log = logging.getLogger(__name__)
 
 HU_RANGE = (-1024, 3071)                # what 12 bits hold with the intercept that CT scanners use
-_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_UNKNOWN_PLACE = np.diag([-1.0, -1.0, 1.0, 1.0])        # RAS+ affine: pixels and slices of 1 mm, axes of the patient
+_LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])         # also the affine of pixels and slices of 1 mm along LPS
+_SINGLE_FRAME = {"CT Image Storage", "MR Image Storage", "Positron Emission Tomography Image Storage",
+                 "Secondary Capture Image Storage"}     # no frame of these may be named, even if a file holds several
 _DICOM_ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
+# Terms of PS3.16 Annex L for what has no left and right; any other needs Laterality (PS3.3 C.7.3.1), if only empty.
+_UNPAIRED = {"HEAD", "BRAIN", "SKULL", "FACE", "NECK", "HEADNECK", "WHOLEBODY", "CHEST", "ABDOMEN", "PELVIS", "CSPINE"}
 
 # Read from a source header; whatever is not here cannot get into the output.
 _READ = ("SpecificCharacterSet", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
@@ -38,7 +44,8 @@ _READ = ("SpecificCharacterSet", "ImagePositionPatient", "ImageOrientationPatien
 # Not in the table of PS3.15 E.1-1: they tell of no person. Lossy stays lossy (PS3.3 C.7.6.1.1.5).
 _COPIED = ("PatientPosition", "GantryDetectorTilt", "LossyImageCompression", "LossyImageCompressionRatio",
            "LossyImageCompressionMethod")
-# Replaced or left empty (Z, X in PS3.15 E.1-1) unless identities are kept; these have to be there, if only empty.
+# Replaced, emptied or left out (Z, X in PS3.15 E.1-1; the last is free text) unless identities are kept. The standard
+# wants these to be there, if only empty.
 _REQUIRED_IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
                       "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator")
 _IDENTITY = (*_REQUIRED_IDENTITY, "IssuerOfPatientID", "PatientAge", "StudyDescription")
@@ -50,7 +57,7 @@ class SeriesIdentity:
 
     run, model: words for people, the run's name and the model's version; they are written into every header.
     digest: stands for everything that decides the pixels (weights, epoch, options). It is not written; UIDs and
-        pseudonyms are derived from it, so that who does not have the run cannot test guesses at a patient's number.
+        pseudonyms are derived from it, so that nobody without the run can test guesses at a patient's number.
     body_part: for sources that do not say it, a defined term of PS3.16 Annex L.
     """
     run: str
@@ -81,7 +88,10 @@ def write_dicom(folder: Path, scan: Scan, slices: list[Slice], volume: np.ndarra
         ds = _patient_and_study(names, source)
         ds.update(_series(names, source))
         ds.update(_instance(names, source, s, pixels))
-        _save(ds, Path(folder, file))
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
+        ds.save_as(Path(folder, file), enforce_file_format=True)
         rows.append((file, patient, s.label))
     return rows
 
@@ -95,8 +105,7 @@ def pseudonym(patient: str, identity: SeriesIdentity) -> str:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Image Plane Module, PS3.3 C.7.6.2, LPS in mm: centre of the first pixel, unit steps along a row and a column,
-    distances (between rows, between columns), thickness of the slice."""
+    """Image Plane Module, PS3.3 C.7.6.2, LPS in mm. position: of the first pixel's centre. spacing: (rows, columns)."""
     position: np.ndarray
     along_row: np.ndarray
     along_column: np.ndarray
@@ -130,50 +139,41 @@ class _Sources:
 
     def __init__(self, scan: Scan):
         self.scan = scan
-        self._headers: dict[Path, pydicom.Dataset] = {}
-        self._keys: dict[Path, str] = {}
-        first = scan.files[0]                       # whichever of its slices were chosen
-        self.scan_key = f"{scan.name}\0{self.header(first).get('SeriesInstanceUID')}\0{self.key(first)}"
+        self.file = cache(self._file)
+        header, key, _ = self.file(scan.files[0])   # the same whichever of its slices were chosen
+        self.scan_key = f"{header.get('SeriesInstanceUID') or scan.name}\0{key}"
 
-    def header(self, path: Path) -> pydicom.Dataset:
-        if path not in self._headers:
-            self._headers[path] = _read_header(path) if self.scan.kind == "dicom" else pydicom.Dataset()
-        return self._headers[path]
-
-    def key(self, path: Path) -> str:
-        """The SOP Instance UID; the content's digest where there is none."""
-        if path not in self._keys:
-            with reading(path, "a source image"), path.open("rb") as file:
-                instance = self.header(path).get("SOPInstanceUID")
-                self._keys[path] = str(instance or hashlib.file_digest(file, "sha256").hexdigest())
-        return self._keys[path]
-
-    def frames(self, path: Path) -> int:
-        return int(self.header(path).get("NumberOfFrames") or 1)
+    def _file(self, path: Path) -> tuple[pydicom.Dataset, str, list[int]]:
+        """Header; SOP Instance UID, or the content's digest where there is none; frames as the reader orders them."""
+        with reading(path, "a source image"), path.open("rb") as file:
+            header = _read_header(path) if self.scan.kind == "dicom" else pydicom.Dataset()
+            key = str(header.get("SOPInstanceUID") or hashlib.file_digest(file, "sha256").hexdigest())
+            frames = range(int(header.get("NumberOfFrames") or 1))
+            return header, key, sorted(frames, key=lambda i: (_depth(_frame_place(header, i)), i))
 
     def of(self, s: Slice) -> _Source:
-        header, count = self.header(s.path), self.frames(s.path)
-        frame = _frame_order(header, count)[s.index] if count > 1 else None
+        header, key, frames = self.file(s.path)
+        frame = frames[s.index] if len(frames) > 1 else None
         placed = s.geometry is not None
-        if placed and self.scan.kind == "dicom":
-            with reading(s.path, "a DICOM image"):
-                plane = _plane_of_header(header, frame or 0)
-        else:
-            plane = _plane_of_affine(s.geometry.affine if placed else _UNKNOWN_PLACE, s.index)
         if not placed:
-            notice(f"{self.scan.name}: its files do not tell where it lies in the patient; written with pixels and "
-                   "slices of 1 mm")
-        return _Source(header, self.scan_key, self.key(s.path), frame, plane, placed)
+            notice(f"{self.scan.name}: position and pixel size are not known; written with pixels and slices of 1 mm")
+        if placed and self.scan.kind == "dicom":
+            plane = _plane_of_header(header, frame or 0)
+        else:
+            plane = _plane_of_affine(s.geometry.affine if placed else _LPS_FROM_RAS, s.index)
+        return _Source(header, self.scan_key, key, frame, _at_right_angles(plane, self.scan), placed)
 
 
 def _read_header(path: Path) -> pydicom.Dataset:
-    with reading(path, "a DICOM image"):
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_READ, *_COPIED, *_IDENTITY])
-
-
-def _frame_order(header: pydicom.Dataset, count: int) -> list[int]:
-    """Frame numbers in the order in which the reader serves them: along the slice normal."""
-    return [i for _, i in sorted(((_depth(_frame_place(header, i)), i) for i in range(count)), key=itemgetter(0, 1))]
+    """The tags named above, without those whose values are damaged."""
+    ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_READ, *_COPIED, *_IDENTITY])
+    for tag in list(ds.keys()):
+        try:
+            ds[tag]
+        except Exception:                           # each type of value fails in its own way
+            notice(f"{keyword_for_tag(tag)} of the source has a value that cannot be read and is left out")
+            del ds[tag]
+    return ds
 
 
 def _plane_of_header(header: pydicom.Dataset, frame: int) -> _Plane:
@@ -184,27 +184,28 @@ def _plane_of_header(header: pydicom.Dataset, frame: int) -> _Plane:
     orientation = np.asarray(axes.ImageOrientationPatient, dtype=float)
     thickness = measures.get("SliceThickness")
     down, right = (float(value) for value in measures.PixelSpacing)
-    return _Plane(np.asarray(place.ImagePositionPatient, dtype=float), *_orthonormal(orientation[:3], orientation[3:]),
-                  (down, right), abs(float(thickness)) if thickness else None)
+    return _Plane(np.asarray(place.ImagePositionPatient, dtype=float), orientation[:3], orientation[3:], (down, right),
+                  abs(float(thickness)) if thickness else None)
 
 
 def _plane_of_affine(affine: np.ndarray, index: int) -> _Plane:
     """Slice `index` of a volume whose `affine` maps (column, row, slice, 1) to RAS+."""
     lps = _LPS_FROM_RAS @ affine
     right, down = np.linalg.norm(lps[:3, 0]), np.linalg.norm(lps[:3, 1])
-    along_row, along_column = _orthonormal(lps[:3, 0] / right, lps[:3, 1] / down)
+    along_row, along_column = lps[:3, 0] / right, lps[:3, 1] / down
     thickness = abs(float(np.cross(along_row, along_column) @ lps[:3, 2]))
     return _Plane(lps[:3] @ [0, 0, index, 1], along_row, along_column, (float(down), float(right)), thickness)
 
 
-def _orthonormal(along_row: np.ndarray, along_column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as they are if of length 1 and at right angles within 1e-4 (PS3.3 C.7.6.2.1.1), else made so."""
-    axes = np.stack([along_row, along_column])
+def _at_right_angles(plane: _Plane, scan: Scan) -> _Plane:
+    """The plane as it is if its axes have length 1 and are at right angles within 1e-4 (PS3.3 C.7.6.2.1.1)."""
+    axes = np.stack([plane.along_row, plane.along_column])
     if np.allclose(axes @ axes.T, np.eye(2), atol=1e-4):
-        return along_row, along_column
-    along_row = along_row / np.linalg.norm(along_row)
-    along_column = along_column - (along_column @ along_row) * along_row
-    return along_row, along_column / np.linalg.norm(along_column)
+        return plane
+    notice(f"{scan.name}: the directions of its rows and columns are not unit vectors at right angles; made so")
+    along_row = axes[0] / np.linalg.norm(axes[0])
+    along_column = axes[1] - (axes[1] @ along_row) * along_row
+    return replace(plane, along_row=along_row, along_column=along_column / np.linalg.norm(along_column))
 
 
 # ---- who and what it is called ---------------------------------------------------------------------------------------
@@ -213,8 +214,8 @@ class _Identifiers:
     """The names and UIDs of one scan's output.
 
     With identities kept, patient, study and frame of reference are the source's, so that the series lies in its study.
-    Otherwise all of them are replaced together: one study cannot belong to two patients (PS3.3 A.1.2), and the basic
-    profile replaces UIDs (U in PS3.15 E.1-1). Replacements are the same for all scans of a run.
+    Otherwise they are replaced together: a study cannot belong to two patients (PS3.3 A.1.2), and the basic profile
+    replaces UIDs (U in PS3.15 E.1-1). Replacements are the same for all scans of a patient in a run.
     """
 
     def __init__(self, scan: Scan, identity: SeriesIdentity, keep: bool):
@@ -222,14 +223,16 @@ class _Identifiers:
         self.pseudonym = pseudonym(scan.patient, identity)
 
     def new(self, *parts: object) -> UID:
-        """A UID that belongs to this run and these parts (PS3.5 B.2: made of a UUID)."""
-        return UID(f"2.25.{_derived(self.identity, *parts).int}")
+        """A UID that belongs to this run, this patient and these parts (PS3.5 B.2: made of a UUID)."""
+        return UID(f"2.25.{_derived(self.identity, self.patient, *parts).int}")
 
-    def referred(self, kind: str, uid: str | None, otherwise: str) -> UID:
+    def referred(self, kind: str, uid: object, otherwise: str) -> UID:
         """What stands for a UID of the source; made from `otherwise` where the source has none."""
-        if self.keep and uid and UID(uid).is_valid:
-            return UID(uid)
-        return self.new(kind, self.patient, uid or otherwise)
+        if self.keep and uid:
+            if UID(str(uid)).is_valid:
+                return UID(str(uid))
+            notice(f"the source's {kind} UID is not one that DICOM allows and is replaced: {uid}")
+        return self.new(kind, uid or otherwise)
 
 
 def _derived(identity: SeriesIdentity, *parts: object) -> uuid.UUID:
@@ -239,7 +242,7 @@ def _derived(identity: SeriesIdentity, *parts: object) -> uuid.UUID:
 def _file_names(folder: Path, scan: Scan, slices: list[Slice], sources: _Sources) -> list[str]:
     """One a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
     paths = [s.path.relative_to(scan.root) for s in slices]
-    if scan.kind == "nifti" or len(set(paths)) < len(paths) or sources.frames(slices[0].path) > 1:
+    if scan.kind == "nifti" or len(set(paths)) < len(paths) or len(sources.file(slices[0].path)[2]) > 1:
         digits = max(3, len(str(slices[-1].index + 1)))
         base = paths[0].as_posix() if (folder / scan.name).exists() else scan.name
         return [f"{base}/{s.index + 1:0{digits}d}.dcm" for s in slices]
@@ -284,11 +287,12 @@ def _series(names: _Identifiers, source: _Source) -> pydicom.Dataset:
     ds.SeriesInstanceUID = names.new("series", names.keep, source.scan_key)
     ds.SeriesNumber = 9000 + int(header.get("SeriesNumber") or 0) % 1000
     ds.SeriesDescription = _words(f"Synthetic CT (not acquired), {identity.run}")
-    ds.FrameOfReferenceUID = names.referred("frame", header.get("FrameOfReferenceUID"), source.scan_key)
+    ds.FrameOfReferenceUID = names.referred("frame", source.placed and header.get("FrameOfReferenceUID"),
+                                           source.scan_key)
     part = str(header.get("BodyPartExamined") or "").strip().upper()
     ds.BodyPartExamined = part if re.fullmatch(r"[A-Z0-9_ ]{1,16}", part) else identity.body_part
-    if header.get("Laterality") in ("L", "R"):      # of paired parts only
-        ds.Laterality = header.Laterality
+    if ds.BodyPartExamined not in _UNPAIRED:
+        ds.Laterality = header.Laterality if header.get("Laterality") in ("L", "R") else None
     ds.Manufacturer, ds.ManufacturerModelName = "DUIIT", "synthetic CT"
     ds.SoftwareVersions = _words(identity.model)
     return ds
@@ -322,11 +326,10 @@ def _add_derivation(ds: pydicom.Dataset, names: _Identifiers, source: _Source) -
         return
     item = pydicom.Dataset()
     item.ReferencedSOPClassUID = kind
-    item.ReferencedSOPInstanceUID = names.referred("source", instance, source.key)
-    if source.frame is not None:
+    item.ReferencedSOPInstanceUID = names.referred("image", instance, source.key)
+    if source.frame is not None and UID(kind).name not in _SINGLE_FRAME:
         item.ReferencedFrameNumber = source.frame + 1
-    # PS3.16 CID 7202
-    item.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]
+    item.PurposeOfReferenceCodeSequence = [_code("121322", "Source image for image processing operation")]  # CID 7202
     ds.SourceImageSequence = [item]
 
 
@@ -350,40 +353,33 @@ def _add_pixels(ds: pydicom.Dataset, pixels: np.ndarray) -> None:
     ds.PixelData = pixels.astype("<u2").tobytes()
 
 
-def _save(ds: pydicom.Dataset, path: Path) -> None:
-    ds.file_meta = FileMetaDataset()
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    path.parent.mkdir(parents=True, exist_ok=True)
-    ds.save_as(path, enforce_file_format=True)
-
-
 # ---- values ----------------------------------------------------------------------------------------------------------
 
 def _to_stored(scan: Scan, volume: np.ndarray) -> np.ndarray:
     """HU -> uint16 of 12 bits, (N, H, W)."""
     if volume.ndim != 3:
-        raise UserError(f"--format dicom: {scan.name} has several channels, and a CT image has one; give --format tiff "
-                        "or npy")
+        raise UserError(f"--format dicom: {scan.name} has several channels, a CT has one; give --format tiff or npy")
     if not np.isfinite(volume).all():
-        raise UserError(f"--format dicom: {scan.name}: the translation is not finite (NaN or infinite); the model is "
-                        "broken, train it again or choose another --epoch")
+        raise UserError(f"--format dicom: {scan.name}: the model gives values that are not finite; try another --epoch")
     low, high = HU_RANGE
     values = np.rint(volume)
     beyond = int(((values < low) | (values > high)).sum())
     if beyond:
-        log.warning("%s: %d of %d values lie beyond %d to %d HU and were clipped", scan.name, beyond, values.size, low,
-                    high)
+        log.warning("%s: %d of %d values beyond %d to %d HU were clipped", scan.name, beyond, values.size, low, high)
     return (np.clip(values, low, high) - low).astype(np.uint16)
 
 
 def _copy(header: pydicom.Dataset, ds: pydicom.Dataset, keywords: tuple[str, ...]) -> None:
     """Takes over what is there and valid; the rest is told and left as it is in `ds`."""
     for keyword in keywords:
+        value = header.get(keyword)
+        if value is None or not str(value).strip():
+            continue
         try:
-            value = header.get(keyword)
-            if value is not None and str(value).strip():
-                setattr(ds, keyword, str(value) if header[keyword].VR == "PN" else value)
-        except (ValueError, TypeError):             # a value that the standard does not allow, such as an age of "42"
+            for part in value if isinstance(value, MultiValue) else [value]:
+                validate_value(header[keyword].VR, str(part), pydicom.config.RAISE)
+            setattr(ds, keyword, str(value) if header[keyword].VR == "PN" else value)
+        except (ValueError, TypeError):             # such as an age of "42"
             notice(f"{keyword} of the source has a value that DICOM does not allow and is left out")
 
 
@@ -392,9 +388,9 @@ def _words(text: str, limit: int = 64) -> str:
     return re.sub(r"[\\\x00-\x1f\x7f]+", " ", str(text)).strip()[:limit].strip()
 
 
-def _decimals(*numbers: float) -> list[pydicom.valuerep.DSfloat]:
+def _decimals(*numbers: float) -> list[DSfloat]:
     """As DS, which has 16 characters (PS3.5 6.2)."""
-    return [pydicom.valuerep.DSfloat(float(number) + 0.0, auto_format=True) for number in numbers]
+    return [DSfloat(float(number) + 0.0, auto_format=True) for number in numbers]
 
 
 def _code(value: str, meaning: str) -> pydicom.Dataset:

@@ -41,7 +41,8 @@ class Scan:
     """One acquisition of one patient: a volume file, a DICOM series, or a folder of single images in order.
 
     name: unique in its cohort and stable between runs, the path relative to the cohort's folder, in POSIX form,
-        without the file's ending (for a folder of images or a series: the folder, with the series where there are several).
+        without the file's ending (for a folder of images or a series: the folder, with the series where there are
+        several).
     files: in anatomical order (slice position for DICOM, natural order of names for images); one file for a volume.
     kind: "images" (PNG, JPEG, TIFF), "numpy", "nifti" or "dicom".
     unit: HU, SUV, GREY or DISPLAY when known before reading, else None (the reader decides).

@@ -76,3 +76,19 @@ def crop_back(image, height, width):
     """The inverse of `pad_to` for an image that was (C, height, width) before."""
     top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
     return image[..., top:top + height, left:left + width]
+
+
+def blend_neighbours(images, reach):
+    """Each image of one volume averaged with `reach` neighbours on either side, with weights that fall linearly.
+
+    Damps the jumps that come from translating slice by slice, at the price of through-plane sharpness. At the ends of
+    the volume the neighbours there are share the weight.
+    """
+    if reach == 0 or len(images) < 2:
+        return images
+    done = []
+    for k in range(len(images)):
+        near = range(max(k - reach, 0), min(k + reach + 1, len(images)))
+        weights = [reach + 1 - abs(k - n) for n in near]
+        done.append(np.average([images[n] for n in near], axis=0, weights=weights).astype(np.float32))
+    return done

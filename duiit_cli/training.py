@@ -151,8 +151,8 @@ class TrainingRun:
         if wrong:
             paths = self.model.get_image_paths()
             raise UserError(f"loss {wrong[0]} is not a finite number at epoch {self.epoch}, step {self.steps} (images "
-                            f"{', '.join(map(str, paths[:2]))}, …); the last saved state in {self.folder} is good: try a "
-                            "lower --lr, and look for near-empty slices with `duiit data check`")
+                            f"{', '.join(map(str, paths[:2]))}, …); the last saved state in {self.folder} is good: try "
+                            "a lower --lr, and look for near-empty slices with `duiit data check`")
 
     def _end_epoch(self):
         self._validate()

@@ -49,12 +49,12 @@ def source_of(opt):
 
 def translate_scan(net, scan, source, intensity, folder, opt, device):
     """Writes one scan's translations under `folder`; [(file, patient, label)]. Empty slices become background."""
-    from data.transforms import resize
+    from data.transforms import blend_neighbours, resize
     from data.writers import write_scan
     from duiit_cli.inference import read, translate
 
     prepared = read(scan, source, opt.input_nc, opt)
-    images = translate(net, prepared.images, opt, device)
+    images = blend_neighbours(translate(net, prepared.images, opt, device), opt.slice_blend)
     if not opt.keep_network_size:
         images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, prepared.slices, strict=True)]
     slices = prepared.slices

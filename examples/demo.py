@@ -30,7 +30,8 @@ class Demo:
             sys.exit(code)
 
     def train(self, name, *words):
-        self.duiit("train", "--name", name, "--checkpoints_dir", self.runs, "--dataroot", self.data, "--display_id", 0, *words)
+        self.duiit("train", "--name", name, "--checkpoints_dir", self.runs, "--dataroot", self.data, "--display_id", 0,
+                   *words)
 
     def test(self, name):
         """The run's metrics on the held-out CT patients."""
@@ -64,7 +65,8 @@ class Demo:
 def table(results):
     n = next(iter(results.values()))["by_patient"]["n"]
     lines = [f"\nAge of {n} unseen CT patients", f"{'method':<22}{'RMSE (years)':>14}{'MAE (years)':>14}"]
-    lines += [f"{name:<22}{r['by_patient']['rmse']:>14.2f}{r['by_patient']['mae']:>14.2f}" for name, r in results.items()]
+    lines += [f"{name:<22}{r['by_patient']['rmse']:>14.2f}{r['by_patient']['mae']:>14.2f}"
+              for name, r in results.items()]
     return "\n".join(lines)
 
 

@@ -211,6 +211,8 @@ class CycleGANModel(BaseModel):
             setattr(self, f"loss_D_B{b}", loss)
 
     def optimize_parameters(self):
+        if type(self).backward_G is not CycleGANModel.backward_G:
+            self.forward()                  # a plug-in's own loss finds fake_B and the others ready, as upstream's does
         self.set_requires_grad(self.critics, False)
         self.optimizer_G.zero_grad()
         self.backward_G()

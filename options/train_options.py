@@ -35,7 +35,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--save_by_iter", action="store_true", help="name the latest weights by their step")
         g.add_argument("--continue_train", action="store_true", help="go on with the run --name where it stopped")
         g.add_argument("--epoch_count", type=POSITIVE, default=1, help="number of the first epoch")
-        g.add_argument("--phase", default="train", choices=["train", "val", "test"],
+        g.add_argument("--phase", default="train", choices=["train"],
                        help="which part of the split to train on")
 
     def _watching(self, g):

@@ -1,4 +1,5 @@
 """Options of `duiit translate`."""
+from options.parsing import COUNT
 from options.test_options import RunOptions
 from util.errors import UserError
 
@@ -9,8 +10,11 @@ class TranslateOptions(RunOptions):
         g.add_argument("--input", help="folder (or one file) of source images, with its labels table if there is one")
         g.add_argument("--output", help="folder to write to; it must not exist yet, or be empty")
         g.add_argument("--source", help="the source's modality (needed only where the run has several)")
-        g.add_argument("--format", default="png", choices=["png", "tiff", "npy", "nifti"],
-                       help="png: 8 bit, the CT window; tiff, npy: float HU; nifti: int16 HU volumes")
+        g.add_argument("--format", default="png", choices=["png", "png16", "tiff", "npy", "nifti", "dicom"],
+                       help="png: 8 bit, the CT window; png16: 16 bit with its HU scale; tiff, npy: float HU; "
+                            "nifti: int16 HU volumes; dicom: CT series")
+        g.add_argument("--slice_blend", type=COUNT, default=0,
+                       help="average each translated slice with this many neighbours on either side")
         g.add_argument("--keep_network_size", action="store_true",
                        help="write at the network's size instead of the source's own")
         g.add_argument("--force", action="store_true", help="replace what --output holds")

@@ -161,4 +161,5 @@ def test_the_toolkits_layout(tmp_path, cohort_on_disk):
     assert (a.name, a.split) == ("A", {"train": 2, "val": 0, "test": 1})
     found = problems(tmp_path)
     assert any("1 patients of B are in more than one of train, val and test: w" in reason for reason in found)
+    assert not any("entries have no image" in reason for reason in found)          # one table serves both sides
     assert not any("error" in level for level in found.values())

@@ -215,6 +215,17 @@ def test_order_is_shuffled_anew_each_epoch_unless_serial(options, modalities):
     assert order(1, "--serial_batches") == order(2, "--serial_batches") == sorted(order(1, "--serial_batches"))
 
 
+def test_an_epoch_of_a_given_number_of_steps(options, modalities):
+    opt = options("--model predictor --steps_per_epoch 9 --batch_size 3")
+    served = batches(opt)
+    assert len(served) == create_dataset(opt).batches == 9
+    assert all(same(a, b) for a, b in zip(served[4:], batches(opt, skip=4), strict=True))
+    every = create_dataset(opt).dataset
+    seen = [p for b in served for p in b["B_paths"]]
+    assert set(seen) == {every[i]["B_paths"] for i in range(len(every))}
+    assert max(map(seen.count, seen)) - min(map(seen.count, seen)) <= 1
+
+
 def test_length_batches_and_limits(options, modalities):
     loader = create_dataset(options("--model predictor --batch_size 3"))
     assert loader.batches == len(list(loader)) == len(loader) // 3          # a rest of one would break batch norm
