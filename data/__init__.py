@@ -81,7 +81,8 @@ class CustomDatasetDataLoader:
         self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed, length)
         # A last batch of one image breaks BatchNorm; the images it leaves out come up in another epoch.
         drop_last = opt.isTrain and size >= opt.batch_size
-        workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if size > opt.batch_size else 0
+        decodes = size > opt.batch_size and not getattr(dataset, "prepared", False)
+        workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if decodes else 0
         self.loader = torch.utils.data.DataLoader(
             dataset, opt.batch_size, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
             worker_init_fn=partial(_seed_worker, opt.seed, self.sampler), pin_memory=str(opt.device).startswith("cuda"),

@@ -60,10 +60,14 @@ class Cohort:
 
     def image(self, row):
         """float32 (C, H, W) in [-1, 1] at loading size."""
+        return self.stored(row).astype(np.float32) / STEP
+
+    def stored(self, row):
+        """The same as it lies on disk, int16 in [-STEP, STEP], not copied: for cropping before converting."""
         if self._pixels is None:            # opened on first use, in whichever process serves the images
             self._pixels = np.memmap(self._path, dtype=DTYPE, mode="r")
         flat = self._pixels[row.offset:row.offset + int(np.prod(row.shape))]
-        return flat.reshape(row.shape).astype(np.float32) / STEP
+        return flat.reshape(row.shape)
 
     def __getstate__(self):                 # a worker process opens its own map instead of copying the pixels
         return {**self.__dict__, "_pixels": None}

@@ -19,6 +19,8 @@ NOT_MODALITIES = ("truth",)              # scoring material that the phantom put
 
 
 class CrossModalityDataset(BaseDataset):
+    prepared = True
+
     def __init__(self, opt):
         super().__init__(opt)
         self.target, self.sources = self.find_modalities(opt)

@@ -44,8 +44,7 @@ _READ = ("SpecificCharacterSet", "ImagePositionPatient", "ImageOrientationPatien
 # Not in the table of PS3.15 E.1-1: they tell of no person. Lossy stays lossy (PS3.3 C.7.6.1.1.5).
 _COPIED = ("PatientPosition", "GantryDetectorTilt", "LossyImageCompression", "LossyImageCompressionRatio",
            "LossyImageCompressionMethod")
-# Replaced, emptied or left out (Z, X in PS3.15 E.1-1; the last is free text) unless identities are kept. The standard
-# wants these to be there, if only empty.
+# Emptied or left out (Z, X in PS3.15 E.1-1) unless identities are kept; these have to be there, if only empty.
 _REQUIRED_IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
                       "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator")
 _IDENTITY = (*_REQUIRED_IDENTITY, "IssuerOfPatientID", "PatientAge", "StudyDescription")

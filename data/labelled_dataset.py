@@ -18,6 +18,8 @@ log = logging.getLogger(__name__)
 
 
 class LabelledDataset(BaseDataset):
+    prepared = True
+
     @staticmethod
     def modify_commandline_options(parser, is_train):
         if is_train:

@@ -66,10 +66,12 @@ class ModalityDataset(BaseDataset):
     def item(self, index, rng):
         """The slice at `index`; in training with the crop and flip that `rng` draws, else whole."""
         row = self.rows[index]
-        image = self.cohort.image(row)
+        image = self.cohort.stored(row)
         if self.opt.isTrain and self.opt.phase == "train":
-            image = transforms.apply(image, transforms.draw(image.shape, self.opt, rng), self.opt)
-        return {"image": torch.from_numpy(image), "label": encode_label(row.label, self.opt),
+            choices = transforms.draw(image.shape, self.opt, rng)
+            image = transforms.apply(image, choices, self.opt, round(transforms.BACKGROUND * cohort.STEP))
+        image = torch.from_numpy(image.astype(np.float32)).div_(cohort.STEP)
+        return {"image": image, "label": encode_label(row.label, self.opt),
                 "path": str(self.folder / row.file)}
 
 

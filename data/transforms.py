@@ -48,13 +48,14 @@ def draw(shape, opt, rng):
     return top, left, not opt.no_flip and bool(rng.integers(2))
 
 
-def apply(image, choices, opt):
-    """Crops and flips as drawn. An image smaller than the crop is padded with background."""
+def apply(image, choices, opt, background=BACKGROUND):
+    """Crops and flips as drawn. An image smaller than the crop is padded with `background`."""
     top, left, flip = choices
     if "crop" in opt.preprocess:
-        image = pad_to(image, opt.crop_size, opt.crop_size)[:, top:top + opt.crop_size, left:left + opt.crop_size]
+        image = pad_to(image, opt.crop_size, opt.crop_size, background)
+        image = image[:, top:top + opt.crop_size, left:left + opt.crop_size]
     else:
-        image = pad_to(image, *(round_up(n, 4) for n in image.shape[-2:]))
+        image = pad_to(image, *(round_up(n, 4) for n in image.shape[-2:]), background)
     return np.ascontiguousarray(image[..., ::-1] if flip else image)
 
 
@@ -62,14 +63,14 @@ def round_up(number, multiple):
     return -(-number // multiple) * multiple
 
 
-def pad_to(image, height, width):
+def pad_to(image, height, width, background=BACKGROUND):
     """Centres (C, H, W) in at least (height, width) of background."""
     h, w = image.shape[-2:]
     down, right = max(height - h, 0), max(width - w, 0)
     if not down and not right:
         return image
     margins = ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2))
-    return np.pad(image, margins, constant_values=BACKGROUND)
+    return np.pad(image, margins, constant_values=background)
 
 
 def crop_back(image, height, width):

@@ -1,7 +1,8 @@
 """Translated images back into files: relative paths mirror the source's, values are in the target's own unit.
 
 PNG holds 8 bits of the target's window (what a viewer shows and a loader reads back), or 16 with the scale back to its
-unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); NIfTI holds a whole scan (int16 for HU, else float32) with the geometry it was read with.
+unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); NIfTI holds a whole scan (int16 for HU, else float32)
+with the geometry it was read with.
 """
 from dataclasses import replace
 from pathlib import Path

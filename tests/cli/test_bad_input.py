@@ -154,7 +154,7 @@ def test_a_class_alone(pngs, train_refused):
     (("--slices", "some"), "--slices some"),
     (("--patient_regex", "("), "--patient_regex ("),
     (("--weights_P", "nowhere.pth"), "nowhere.pth"),
-    (("--phase", "holiday"), "--phase: 'holiday' is not one of train, val, test"),
+    (("--phase", "holiday"), "--phase: 'holiday' is not one of train"),
     (("--label_column", "weight"), "weight"),
     (("--lamda_pred", "1"), "unknown option --lamda_pred"),
     (("--crop_size", "64"), "--crop_size 64 is larger than --load_size 32"),

@@ -19,7 +19,7 @@ def test_weights_go_there_and_back(tmp_path):
     checkpoint.save(net.state_dict(), tmp_path / "net.pth")
     checkpoint.load_weights(other, tmp_path / "net.pth")
     assert all(torch.equal(other.state_dict()[k], v) for k, v in net.state_dict().items())
-    assert os.listdir(tmp_path) == ["net.pth"]
+    assert [p.name for p in tmp_path.iterdir()] == ["net.pth"]
 
 
 def test_keys_of_a_parallel_wrapper_are_taken(tmp_path):
