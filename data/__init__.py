@@ -85,7 +85,7 @@ class CustomDatasetDataLoader:
         workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if decodes else 0
         self.loader = torch.utils.data.DataLoader(
             dataset, opt.batch_size, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
-            worker_init_fn=partial(_seed_worker, opt.seed, self.sampler), pin_memory=str(opt.device).startswith("cuda"),
+            collate_fn=getattr(dataset, "collate", None), worker_init_fn=partial(_seed_worker, opt.seed, self.sampler), pin_memory=str(opt.device).startswith("cuda"),
             generator=torch.Generator().manual_seed(opt.seed))
 
     def set_epoch(self, epoch, skip_batches=0):

@@ -15,9 +15,10 @@ from data.transforms import loading_size, round_up
 class BaseDataset(torch.utils.data.Dataset, ABC):
     """A subclass implements __init__(opt), __len__ and __getitem__(index) -> dict of tensors in [-1, 1] and paths."""
 
-    # True for data sets that serve from prepared cohorts: an item is then ready sooner than a worker process could hand
-    # it over, so the loader uses none.
+    # True for data sets that serve from prepared cohorts. Their items are ready sooner than a worker process could hand
+    # them over, so the loader uses none; and it lets `collate` make the batch.
     prepared = False
+    collate = None
 
     def __init__(self, opt):
         self.opt = opt

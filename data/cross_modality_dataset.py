@@ -11,7 +11,7 @@ import numpy as np
 
 from data import splits
 from data.base_dataset import BaseDataset
-from data.modality_dataset import TargetImages, check_batches, describe_labels, loader_of, report_labels
+from data.modality_dataset import TargetImages, check_batches, collate, describe_labels, loader_of, report_labels
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ NOT_MODALITIES = ("truth",)              # scoring material that the phantom put
 
 class CrossModalityDataset(BaseDataset):
     prepared = True
+    collate = staticmethod(collate)
 
     def __init__(self, opt):
         super().__init__(opt)
@@ -102,6 +103,13 @@ class CrossModalityDataset(BaseDataset):
         return max(len(d) for d in self.members.values())
 
     def __getitem__(self, index):
+        return collate([self._draw(index)], single=True)
+
+    def __getitems__(self, indices):
+        """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
+        return [self._draw(index) for index in indices]
+
+    def _draw(self, index):
         rng = np.random.default_rng([self.opt.seed, self.epoch, index])
         item = {}
         for number, source in enumerate(self.sources):

@@ -11,7 +11,7 @@ import numpy as np
 from data import splits
 from data.base_dataset import BaseDataset
 from data.cross_modality_dataset import modality_folders
-from data.modality_dataset import TargetImages, check_batches, describe_labels, loader_of, report_labels
+from data.modality_dataset import TargetImages, check_batches, collate, describe_labels, loader_of, report_labels
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 class LabelledDataset(BaseDataset):
     prepared = True
+    collate = staticmethod(collate)
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
@@ -82,6 +83,13 @@ class LabelledDataset(BaseDataset):
         return len(self.flat)
 
     def __getitem__(self, index):
+        return collate([self._draw(index)], single=True)
+
+    def __getitems__(self, indices):
+        """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
+        return [self._draw(index) for index in indices]
+
+    def _draw(self, index):
         member, i = self.flat[index]
         item = member.item(i, np.random.default_rng([self.opt.seed, self.epoch, index]))
         return {"B": item["image"], "B_label": item["label"], "B_paths": item["path"]}

@@ -61,18 +61,33 @@ class ModalityDataset(BaseDataset):
         return len(self.rows)
 
     def __getitem__(self, index):
-        return self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))
+        return collate([self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))], single=True)
 
     def item(self, index, rng):
-        """The slice at `index`; in training with the crop and flip that `rng` draws, else whole."""
+        """The slice at `index`; in training with the crop and flip that `rng` draws, else whole.
+
+        The image is as it is stored, int16: `collate` turns a whole batch into floats at once, which is quicker.
+        """
         row = self.rows[index]
         image = self.cohort.stored(row)
         if self.opt.isTrain and self.opt.phase == "train":
             choices = transforms.draw(image.shape, self.opt, rng)
             image = transforms.apply(image, choices, self.opt, round(transforms.BACKGROUND * cohort.STEP))
-        image = torch.from_numpy(image.astype(np.float32)).div_(cohort.STEP)
-        return {"image": image, "label": encode_label(row.label, self.opt),
-                "path": str(self.folder / row.file)}
+        return {"image": image, "label": encode_label(row.label, self.opt), "path": f"{self.folder}/{row.file}"}
+
+
+def collate(items, single=False):
+    """Items as the data sets draw them -> a batch: images as float32 tensors (N, C, H, W) in [-1, 1], labels as tensors
+    (N,), paths as lists. single: the one item without the batch dimension."""
+    batch = {}
+    for key, first in items[0].items():
+        values = [item[key] for item in items]
+        if isinstance(first, np.ndarray):
+            values = torch.from_numpy(cohort.as_float(np.stack(values)))
+        elif isinstance(first, torch.Tensor):
+            values = torch.stack(values)
+        batch[key] = values[0] if single else values
+    return batch
 
 
 class TargetImages(torch.utils.data.Dataset):

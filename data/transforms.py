@@ -49,14 +49,14 @@ def draw(shape, opt, rng):
 
 
 def apply(image, choices, opt, background=BACKGROUND):
-    """Crops and flips as drawn. An image smaller than the crop is padded with `background`."""
+    """Crops and flips as drawn, as a view where it can. An image smaller than the crop is padded with `background`."""
     top, left, flip = choices
     if "crop" in opt.preprocess:
         image = pad_to(image, opt.crop_size, opt.crop_size, background)
         image = image[:, top:top + opt.crop_size, left:left + opt.crop_size]
     else:
         image = pad_to(image, *(round_up(n, 4) for n in image.shape[-2:]), background)
-    return np.ascontiguousarray(image[..., ::-1] if flip else image)
+    return image[..., ::-1] if flip else image
 
 
 def round_up(number, multiple):

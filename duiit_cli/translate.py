@@ -1,5 +1,7 @@
 """`duiit translate`: a folder of source images becomes a folder of synthetic target images with the same labels."""
+import hashlib
 import logging
+from functools import partial
 from pathlib import Path
 
 from duiit_cli.adapter import OptionsCommand
@@ -8,6 +10,7 @@ from util.errors import UserError
 
 log = logging.getLogger(__name__)
 COLUMNS = ("file", "patient", "label")
+VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
 def run(opt):
@@ -20,10 +23,11 @@ def run(opt):
     scans = loader_of(source).find_scans(Path(opt.input), opt)
     model = load_model(opt, "translator")
     net, intensity = model.translator(source), target_intensity(opt)
-    rows = []
+    write, rows = writer_of(opt, intensity), []
     with atomic_folder(opt.output, opt.force) as folder:
         for scan in track(scans, f"translating {source}", total=len(scans)):
-            rows += translate_scan(net, scan, source, intensity, folder, opt, model.device)
+            slices, images = translate_scan(net, scan, source, opt, model.device)
+            rows += write(folder, scan, slices, images) if slices else []
         write_csv(folder / "labels.csv", [(f, p, "" if label is None else label) for f, p, label in rows], COLUMNS)
     unlabelled = sum(label is None for _, _, label in rows)
     log.info("%d files of %d scans written to %s, %d without a label", len(rows), len(scans), opt.output, unlabelled)
@@ -47,21 +51,55 @@ def source_of(opt):
     return name
 
 
-def translate_scan(net, scan, source, intensity, folder, opt, device):
-    """Writes one scan's translations under `folder`; [(file, patient, label)]. Empty slices become background."""
+def translate_scan(net, scan, source, opt, device):
+    """(slices, images): the scan's Slice records and, for each, its translation (C, H, W) in [-1, 1]."""
     from data.transforms import blend_neighbours, resize
-    from data.writers import write_scan
     from duiit_cli.inference import read, translate
 
     prepared = read(scan, source, opt.input_nc, opt)
+    slices = prepared.slices
     images = blend_neighbours(translate(net, prepared.images, opt, device), opt.slice_blend)
     if not opt.keep_network_size:
-        images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, prepared.slices, strict=True)]
-    slices = prepared.slices
-    if opt.format != "nifti" and not opt.keep_empty:        # a volume stays whole; other formats leave out empty slices
-        kept = [(s, i) for s, i, empty in zip(slices, images, prepared.empty, strict=True) if not empty]
-        slices, images = [s for s, _ in kept], [i for _, i in kept]
-    return write_scan(folder, scan, slices, images, intensity, opt.format) if slices else []
+        images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, slices, strict=True)]
+    if opt.format in VOLUMES or opt.keep_empty:
+        return slices, images
+    kept = [n for n, empty in enumerate(prepared.empty) if not empty]       # there is nothing on these to train on
+    return [slices[n] for n in kept], [images[n] for n in kept]
+
+
+def writer_of(opt, intensity):
+    """The function (folder, scan, slices, images) -> [(file, patient, label)] that writes --format."""
+    from data.slice import HU
+    from data.writers import write_scan
+
+    if opt.format != "dicom":
+        return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format)
+    if intensity.unit != HU:
+        raise UserError(f"--format dicom: writes CT, but the target of this run is in {intensity.unit} values; "
+                        "give --format nifti or tiff")
+    return partial(_write_dicom, intensity=intensity, identity=_identity(opt), keep_identity=opt.keep_identity)
+
+
+def _write_dicom(folder, scan, slices, images, intensity, identity, keep_identity):
+    import numpy as np
+
+    from data.dicom_writer import write_dicom
+
+    if images[0].shape[0] != 1:
+        raise UserError(f"--format dicom: holds 1 channel, not {images[0].shape[0]}; give --format tiff or npy")
+    volume = intensity.restore(np.stack(images)[:, 0])
+    return write_dicom(folder, scan, slices, volume, identity=identity, keep_identity=keep_identity)
+
+
+def _identity(opt):
+    """What synthetic series are named after: the same weights and settings make the same series again."""
+    from data.dicom_writer import SeriesIdentity
+    from duiit_cli import __version__
+
+    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
+    for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
+        digest.update(path.read_bytes())
+    return SeriesIdentity(opt.name, f"DUIIT {__version__}", digest.hexdigest())
 
 
 command = OptionsCommand("translate", TranslateOptions, run, help="""Translate a folder of source images with a trained

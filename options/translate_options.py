@@ -17,6 +17,8 @@ class TranslateOptions(RunOptions):
                        help="average each translated slice with this many neighbours on either side")
         g.add_argument("--keep_network_size", action="store_true",
                        help="write at the network's size instead of the source's own")
+        g.add_argument("--keep_identity", action="store_true",
+                       help="dicom: keep patient, study and frame of reference of the source instead of replacing them")
         g.add_argument("--force", action="store_true", help="replace what --output holds")
         g.add_argument("--eval", action="store_true", help="generators in eval mode")
         return super().initialize(parser)

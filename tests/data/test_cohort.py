@@ -118,7 +118,7 @@ def test_a_failure_names_the_file_and_leaves_nothing(folder, options, tmp_path):
 def test_pixels_are_mapped_not_loaded_and_travel_as_a_path(folder, options):
     member = load(folder, options())
     image = member.cohort.image(member.rows[3])
-    assert isinstance(member.cohort._pixels, np.memmap)
+    assert isinstance(member.cohort._pixels.base, np.memmap)
     packed = pickle.dumps(member.cohort)
     assert len(packed) < 5000                       # six images would be larger
     np.testing.assert_array_equal(pickle.loads(packed).image(member.rows[3]), image)

@@ -33,7 +33,6 @@ def test_crop_and_flip_by_hand():
     np.testing.assert_array_equal(plain, image[:, 1:9, 3:11])
     flipped = transforms.apply(image, (1, 3, True), opt())
     np.testing.assert_array_equal(flipped, plain[..., ::-1])
-    assert flipped.flags["C_CONTIGUOUS"]
 
 
 def test_small_images_are_padded_to_the_crop():
@@ -95,3 +94,12 @@ def test_toolkit_transform_of_colours_draws_by_itself():
     assert get_transform(opt(preprocess="none"), convert=False)(image).size == (20, 32)
     params = get_params(opt(), (20, 30))
     assert 0 <= params["crop_pos"][0] <= 4 and 0 <= params["crop_pos"][1] <= 4 and params["flip"] in (True, False)
+
+
+def test_blending_damps_jumps_between_slices_and_keeps_what_is_constant():
+    flat = [np.full((1, 4, 4), 0.25, np.float32)] * 5
+    np.testing.assert_allclose(transforms.blend_neighbours(flat, 2), flat, atol=1e-7)
+    jumpy = [np.full((1, 4, 4), float(n % 2), np.float32) for n in range(6)]
+    blended = transforms.blend_neighbours(jumpy, 1)
+    np.testing.assert_allclose([b[0, 0, 0] for b in blended], [1 / 3, 0.5, 0.5, 0.5, 0.5, 2 / 3], atol=1e-6)
+    assert transforms.blend_neighbours(jumpy, 0) is jumpy

@@ -46,6 +46,18 @@ def test_png_of_colours(tmp_path):
         write_scan(tmp_path / "two", scan, slices, pictures(1, channels=2), BRAIN, "png")
 
 
+def test_png16_holds_hounsfield_units_to_their_step_and_is_read_back_as_such(tmp_path):
+    scan, slices = image_scan(tmp_path / "in", "p/1.png")
+    full = ct_window("full")
+    image = pictures(1)[0]
+    write_scan(tmp_path / "out", scan, slices, [image], full, "png16")
+    back = readers.read_scan(readers.find_scans(tmp_path / "out")[0])[0]
+    assert back.unit == HU
+    np.testing.assert_allclose(back.image, full.restore(image[0]), atol=4095 / 65535)
+    with pytest.raises(UserError, match="png16.*not 3"):
+        write_scan(tmp_path / "colour", scan, slices, pictures(1, channels=3), full, "png16")
+
+
 @pytest.mark.parametrize("kind, ending, load", [("tiff", "tif", tifffile.imread), ("npy", "npy", np.load)])
 def test_tiff_and_numpy_hold_the_unit_itself(tmp_path, kind, ending, load):
     scan, slices = image_scan(tmp_path / "in", "deep/er/1.png", "deep/er/2.png")
