@@ -4,7 +4,7 @@ Few CT patients and many MRI patients have a known age. Three predictors of age 
 of steps and tested on the same unseen CT patients: on the few CTs (PURE-CT), on these and MRIs translated by a jointly
 trained translator (DUIIT), and on these and the true CTs of the MRI patients (what a perfect translation would give).
 
-    python examples/demo.py --folder demo
+    python examples/demo.py --folder demo [--seed 0] [--guidance joint|real|detached]
 """
 import argparse
 import json
@@ -17,8 +17,8 @@ from pathlib import Path
 
 
 class Demo:
-    def __init__(self, folder, seed):
-        self.folder, self.seed = Path(folder), seed
+    def __init__(self, folder, seed, guidance):
+        self.folder, self.seed, self.guidance = Path(folder), seed, guidance
         self.data, self.runs, self.results = (self.folder / n for n in ("phantom", "checkpoints", "results"))
 
     def duiit(self, *words):
@@ -49,7 +49,8 @@ class Demo:
         self.duiit("data", "phantom", "--output", self.data, "--seed", self.seed)
         self.duiit("data", "check", self.data)
         pure = self.predictor("pure_ct")
-        self.train("demo", "--preset", "phantom", "--sources", "mri", "--lambda_pred", "0.001")
+        self.train("demo", "--preset", "phantom", "--sources", "mri", "--lambda_pred", "0.001",
+                   "--guidance", self.guidance)
         self.test("demo")
         synthetic = self.folder / "synthetic_ct"
         self.duiit("translate", "--name", "demo", "--checkpoints_dir", self.runs, "--input", self.data / "mri",
@@ -58,7 +59,8 @@ class Demo:
         oracle = self.predictor("oracle", "--extra", self.data / "truth" / "mri")
         self.duiit("predict", "--name", "mix", "--checkpoints_dir", self.runs, "--input", self.data / "ct",
                    "--output", self.folder / "ages.csv")
-        return {"predict the mean": pure["predict_the_mean"], "PURE-CT": pure, "DUIIT (MRI -> CT)": mix,
+        name = "CycleGAN, then train" if self.guidance == "detached" else "DUIIT (MRI -> CT)"
+        return {"predict the mean": pure["predict_the_mean"], "PURE-CT": pure, name: mix,
                 "perfect translation": oracle}
 
 
@@ -74,9 +76,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", default="demo", help="where everything is written; an old demo there is replaced")
     parser.add_argument("--seed", default="0", help="seed of the phantom")
+    parser.add_argument("--guidance", default="joint", help="how the prediction reaches the generator")
     args = parser.parse_args()
     began = time.monotonic()
-    demo = Demo(args.folder, args.seed)
+    demo = Demo(args.folder, args.seed, args.guidance)
     results = demo.go()
     print(table(results))
     print(f"\n{(time.monotonic() - began) / 60:.1f} minutes. Example translations: "
