@@ -1,9 +1,9 @@
 """The toolkit's plain list of image files, for plug-ins written for it; our own data sets go through `data.readers`."""
 from pathlib import Path
 
-from data.readers.common import path_key
 from data.readers.walk import IMAGE_ENDINGS, list_files
 from util.errors import UserError
+from util.files import natural_key
 
 IMG_EXTENSIONS = sorted({*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)})
 
@@ -21,7 +21,7 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     folder = Path(dir)
     if not folder.is_dir():
         raise UserError(f"{dir}: is not a folder; check the path")
-    images = sorted((path for path in list_files(folder) if is_image_file(path.name)), key=path_key)
+    images = sorted((path for path in list_files(folder) if is_image_file(path.name)), key=natural_key)
     return [str(path) for path in images[:int(min(max_dataset_size, len(images)))]]
 
 

@@ -11,12 +11,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from data.readers import find_scans, header_age, natural_key, parse_age, stem_patient
-from data.readers.common import notice, path_key, stem_of
+from data.readers import find_scans, header_age, parse_age, stem_patient
+from data.readers.common import notice, stem_of
 from data.readers.tables import Rows, read_sheets
 from data.readers.walk import TABLE_ENDINGS, list_files
 from data.slice import Label, Scan
 from util.errors import UserError
+from util.files import natural_key
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,7 @@ def find_labels_file(root: Path, label_column: str | None = None, id_column: str
     if root.is_file():
         root = root.parent
     tables = [path for path in list_files(root) if path.suffix.lower() in TABLE_ENDINGS]
-    for path in sorted(tables, key=lambda path: (len(path.parts), _rank(path), path_key(path))):
+    for path in sorted(tables, key=lambda path: (len(path.parts), _rank(path), natural_key(path))):
         if _rank(path) == 0 or _fits(path, label_column, id_column, task):
             rivals = [other for other in tables if other.parent == path.parent and _rank(other) == 0 and other != path]
             if rivals:

@@ -6,9 +6,6 @@ images, `layouts` puts them into folders, and this file draws the cohorts and ho
 """
 import json
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -17,6 +14,7 @@ from data.phantom.anatomy import FIELD_OF_VIEW
 from data.phantom.cohort import COHORTS, Person, draw_cohort
 from data.phantom.layouts import write_ct, write_mri, write_pet
 from util.errors import UserError
+from util.files import atomic_folder
 
 __all__ = ["PhantomSpec", "PhantomSummary", "write_phantom"]
 
@@ -91,20 +89,8 @@ def write_phantom(output: Path, spec: PhantomSpec, progress: Progress | None = N
     output = Path(output).resolve()
     _refuse_occupied(output, force)
     people = {cohort: draw_cohort(cohort, spec.patients(cohort), spec.age(cohort), spec.seed) for cohort in COHORTS}
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
-    except OSError as error:
-        raise _unwritable(output, error) from error
-    try:
+    with atomic_folder(output, force=True) as draft:        # nothing half-written stays behind, after Ctrl-C either
         _fill(draft, spec, people, progress or (lambda iterable, total, description: iterable))
-        draft.chmod(0o777 & ~_umask())
-        _put_in_place(draft, output)
-    except BaseException as error:  # also Ctrl-C: nothing half-written stays behind
-        shutil.rmtree(draft, ignore_errors=True)
-        if isinstance(error, OSError):
-            raise _unwritable(output, error) from error
-        raise
     patients = {cohort: len(drawn) for cohort, drawn in people.items() if drawn}
     log.info("phantom written to %s: %s patients", output, patients)
     return PhantomSummary(output, patients, {cohort: n * spec.slices for cohort, n in patients.items()})
@@ -134,27 +120,6 @@ def _refuse_occupied(output: Path, force: bool):
 
 def _unwritable(output: Path, error: OSError) -> UserError:
     return UserError(f"{output}: cannot be written ({error.strerror}); choose another --output")
-
-
-def _put_in_place(draft: Path, output: Path):
-    """Move the finished folder to its place; an old phantom there is moved out of the way first and then deleted."""
-    if not output.exists():
-        draft.rename(output)
-        return
-    old = draft.with_suffix(".old")
-    output.rename(old)
-    try:
-        draft.rename(output)
-    except OSError:
-        old.rename(output)
-        raise
-    shutil.rmtree(old)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _shown(value) -> str:

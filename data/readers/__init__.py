@@ -3,10 +3,11 @@
 One module per format. Nothing here knows of labels, windows or networks; every failure is a UserError naming the file.
 """
 from data.readers.age import parse_age
-from data.readers.common import has_signal, natural_key
+from data.readers.common import has_signal
 from data.readers.finding import find_scans, stem_patient
 from data.readers.selection import select_slices, slice_indices
 from data.slice import Scan, Slice
+from util.files import natural_key
 
 __all__ = ["find_scans", "has_signal", "header_age", "natural_key", "parse_age", "read_scan", "select_slices",
            "slice_indices", "stem_patient"]

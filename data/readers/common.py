@@ -1,6 +1,5 @@
-"""What all readers share: natural order, the limits on what is an image, and making one clear line of any failure."""
+"""What all readers share: the limits on what is an image, and making one clear line of any failure."""
 import logging
-import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,17 +18,6 @@ MAX_VOXELS = 1_500_000_000     # one volume: 6 GB as float32
 AIR_HU = -1024.0               # the lowest value a 12-bit scanner means; lower ones mark what it has not seen
 MIN_SIDE = 2
 SHOWN = 0.02                   # share of an image that has to show something; the last slice of a head has 0.19
-
-
-def natural_key(text: str) -> list:
-    """Sort key under which 2 comes before 10, whatever the case of the letters; the text itself settles ties."""
-    parts = re.split(r"(\d+)", text)
-    return [int(part) if i % 2 else part.casefold() for i, part in enumerate(parts)] + [text]
-
-
-def path_key(path: PurePath) -> list:
-    """Natural sort key for a path, folder by folder, so that a folder's files stay together."""
-    return [natural_key(part) for part in path.parts]
 
 
 def stem_of(path: PurePath) -> str:

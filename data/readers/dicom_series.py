@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from data.readers.common import natural_key, path_key
+from util.files import natural_key
 
 log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
@@ -184,5 +184,5 @@ def _repeats_position(headers: list[Header]) -> bool:
 def _in_order(headers: list[Header]) -> list[Header]:
     complete = all(header.position is not None for header in headers)
     key: Callable[[Header], tuple] = lambda header: (  # noqa: E731
-        round(header.position, 3) if complete else 0.0, header.number, path_key(header.path))
+        round(header.position, 3) if complete else 0.0, header.number, natural_key(header.path))
     return sorted(headers, key=key)

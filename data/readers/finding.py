@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from data.readers import dicom_series, numpy_file
-from data.readers.common import natural_key, path_key, stem_of
+from data.readers.common import stem_of
 from data.readers.dicom_series import Series
 from data.readers.walk import (
     IMAGE_ENDINGS,
@@ -20,6 +20,7 @@ from data.readers.walk import (
 )
 from data.slice import Scan
 from util.errors import UserError
+from util.files import natural_key
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[s
     scans = _group(files, home, patient_of, modalities, single)
     if single and not scans:
         raise UserError(f"{root}: is not an image that can be read; give a PNG, JPEG, TIFF, NumPy, NIfTI or DICOM file")
-    return _with_unique_names(sorted(scans, key=lambda scan: (natural_key(scan.name), path_key(scan.files[0]))))
+    return _with_unique_names(sorted(scans, key=lambda scan: (natural_key(scan.name), natural_key(scan.files[0]))))
 
 
 def _candidates(root: Path, exclude: Iterable[str]) -> list[Path]:
@@ -135,8 +136,8 @@ def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> Scan:
 
 
 def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> list[Scan]:
-    series = sorted(series, key=lambda one: (path_key(_folder(one).relative_to(root)), _series_label(one),
-                                             path_key(one.files[0])))
+    series = sorted(series, key=lambda one: (natural_key(_folder(one).relative_to(root)), _series_label(one),
+                                             natural_key(one.files[0])))
     crowd = Counter(_folder(one) for one in series if not one.problem)
     anonymous = _constant_ids(series, root)
     scans = []

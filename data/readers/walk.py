@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from data.readers.common import path_key
 from util.errors import UserError
+from util.files import natural_key
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
                     (links if entry.is_symlink() else folders).append(path)
             else:
                 files.append(path)
-    return sorted(files, key=lambda path: path_key(path.relative_to(root)))
+    return sorted(files, key=lambda path: natural_key(path.relative_to(root)))
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
@@ -98,7 +98,7 @@ def drop_second_copies(files: list[Path], root: Path) -> list[Path]:
             pairs[first.parent, path.parent].append((first, path))
     copies = {copy for group in pairs.values() if _same_bytes(*group[0]) for _, copy in group}
     if copies:
-        example = min(copies, key=lambda path: path_key(path.relative_to(root)))
+        example = min(copies, key=lambda path: natural_key(path.relative_to(root)))
         log.warning("%s: %d files lie there a second time and are left out (such as %s)",
                     root, len(copies), example.relative_to(root))
     return [path for path in files if path not in copies]
