@@ -8,9 +8,9 @@ window), the same of the true CTs, and the mean absolute error of the translatio
 import argparse
 from pathlib import Path
 
-import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 import numpy as np
 
+import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 from data.modality_dataset import loader_of
 from data.transforms import blend_neighbours
 from duiit_cli.inference import load_model, read, target_intensity, translate
