@@ -9,6 +9,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "duiit_cli" / "__init__.py"
 ROOMS = ("duiit_cli", "options", "models", "data", "util")
 
 DICOM = ["python-gdcm>=3.0.24"]
+EXPORT = ["onnx>=1.17", "onnxscript>=0.1", "onnxruntime>=1.20"]
 VISDOM = ["visdom>=0.2.4", "tornado>=6.5,<6.6"]
 
 setup(
@@ -40,7 +41,9 @@ setup(
     extras_require={
         "visdom": VISDOM,
         "dicom": DICOM,
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "SimpleITK>=2.3", *VISDOM],
+        "export": EXPORT,
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "SimpleITK>=2.3", *VISDOM,
+                 *EXPORT],
     },
     entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},
     classifiers=[

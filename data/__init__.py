@@ -1,36 +1,27 @@
 """Data sets: from folders of medical images to batches. `--dataset_mode foo_bar` is `FooBarDataset` in
-`data/foo_bar_dataset.py`."""
+`data/foo_bar_dataset.py`, here or in the `--plugins` folder."""
 import random
-from functools import partial
-from importlib import import_module
-from importlib.util import find_spec
-from inspect import isabstract
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from util import distributed, plugins
 from util.errors import UserError
+
+plugins.extend(__name__)
 
 
 def find_dataset_using_name(name):
     """The BaseDataset subclass behind `--dataset_mode name`. Raises UserError that lists what exists."""
     from data.base_dataset import BaseDataset
 
-    wanted = name.replace("_", "") + "dataset"
-    if not name.isidentifier() or find_spec(f"data.{name}_dataset") is None:
-        raise UserError(f"--dataset_mode {name}: no such data set; there are {', '.join(dataset_names())}")
-    module = import_module(f"data.{name}_dataset")
-    for member, cls in vars(module).items():
-        if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, BaseDataset) and not isabstract(cls):
-            return cls
-    raise UserError(f"--dataset_mode {name}: {module.__file__} holds no BaseDataset whose lower-case name is {wanted}")
+    refusal = "--dataset_mode", f"no such data set; there are {', '.join(dataset_names())}"
+    return plugins.find_class(__name__, name, "dataset", BaseDataset, refusal)
 
 
 def dataset_names():
     """Data sets that `--dataset_mode` takes: those that serve pairs or labelled images, not single modalities."""
-    names = sorted(p.stem.removesuffix("_dataset") for p in Path(__file__).parent.glob("*_dataset.py"))
-    return [n for n in names if n not in ("base", "modality", "mri", "ct", "pet")]
+    return [n for n in plugins.names(__name__, "dataset") if n not in ("base", "modality", "mri", "ct", "pet")]
 
 
 def get_option_setter(name):
@@ -47,45 +38,72 @@ class EpochSampler(torch.utils.data.Sampler):
     """The order of one epoch, drawn from (seed, epoch) alone, so that a stopped run can go on in the middle of it.
 
     length: images in an epoch; where it is not `size`, the data set is gone through as often as that takes.
+    share: (batch, rank, ranks) where several processes divide each batch of so many images among them.
     """
 
-    def __init__(self, size, shuffle, seed, length=None):
-        self.size, self.shuffle, self.seed, self.length = size, shuffle, seed, length or size
+    def __init__(self, size, shuffle, seed, length=None, share=None):
+        self.size, self.shuffle, self.seed, self.length, self.share = size, shuffle, seed, length or size, share
         self.epoch, self.skip = 0, 0
 
     def __len__(self):
-        return self.length - self.skip
+        return (self.length - self.skip) // (self.share[2] if self.share else 1)
 
     def __iter__(self):
         rng = np.random.default_rng([self.seed, self.epoch])
         rounds = -(-self.length // self.size) if self.size else 0
         order = [rng.permutation(self.size) if self.shuffle else np.arange(self.size) for _ in range(rounds)]
-        return iter(np.concatenate(order)[self.skip:self.length].tolist() if order else [])
+        order = np.concatenate(order)[self.skip:self.length] if order else np.arange(0)
+        return iter((self._mine(order) if self.share else order).tolist())
+
+    def _mine(self, order):
+        batch, rank, ranks = self.share
+        return order[:len(order) // batch * batch].reshape(-1, ranks, batch // ranks)[:, rank].reshape(-1)
 
 
-def _seed_worker(seed, sampler, worker):
-    """For data sets that draw from the global generators (those written for the toolkit do)."""
-    drawn = int(np.random.SeedSequence([seed, sampler.epoch, worker]).generate_state(1)[0])
-    random.seed(drawn)
-    np.random.seed(drawn)               # noqa: NPY002
-    torch.manual_seed(drawn)
+class _SeededItems(torch.utils.data.Dataset):
+    """What loader processes serve: each item is drawn under global generators that are seeded by (seed, epoch, index).
+
+    Data sets written for the toolkit draw from those. Served without loader processes, they draw from this process's
+    own, which a training state holds.
+    """
+
+    def __init__(self, dataset, seed, sampler):
+        self.dataset, self.seed, self.sampler = dataset, seed, sampler
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        drawn = int(np.random.SeedSequence([self.seed, self.sampler.epoch, index]).generate_state(1)[0])
+        random.seed(drawn)
+        np.random.seed(drawn)               # noqa: NPY002
+        torch.manual_seed(drawn)
+        return self.dataset[index]
 
 
 class CustomDatasetDataLoader:
-    """Batches of a data set. len() counts images, as upstream's does."""
+    """Batches of a data set. len() counts images, as upstream's does.
+
+    In training by several processes each serves its share of every batch: --batch_size is that of all together.
+    """
 
     def __init__(self, dataset, opt):
         self.dataset, self.opt = dataset, opt
         size = int(min(len(dataset), opt.max_dataset_size))
         length = opt.steps_per_epoch * opt.batch_size if opt.isTrain else 0
-        self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed, length)
+        ranks = distributed.ranks() if opt.isTrain else 1
+        share = (opt.batch_size, distributed.rank(), ranks) if ranks > 1 else None
+        self.sampler = EpochSampler(size, opt.isTrain and not opt.serial_batches, opt.seed, length, share)
+        if share:
+            _check_share(opt.batch_size, ranks, self.sampler.length)
         # A last batch of one image breaks BatchNorm; the images it leaves out come up in another epoch.
         drop_last = opt.isTrain and size >= opt.batch_size
         decodes = size > opt.batch_size and not getattr(dataset, "prepared", False)
         workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if decodes else 0
+        served = _SeededItems(dataset, opt.seed, self.sampler) if workers else dataset
         self.loader = torch.utils.data.DataLoader(
-            dataset, opt.batch_size, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
-            collate_fn=getattr(dataset, "collate", None), worker_init_fn=partial(_seed_worker, opt.seed, self.sampler), pin_memory=str(opt.device).startswith("cuda"),
+            served, opt.batch_size // ranks, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
+            collate_fn=getattr(dataset, "collate", None), pin_memory=str(opt.device).startswith("cuda"),
             generator=torch.Generator().manual_seed(opt.seed))
 
     def set_epoch(self, epoch, skip_batches=0):
@@ -109,3 +127,11 @@ class CustomDatasetDataLoader:
 
     def __iter__(self):
         return iter(self.loader)
+
+
+def _check_share(batch, ranks, images):
+    if batch % ranks:
+        raise UserError(f"--batch_size {batch} cannot be divided among {ranks} processes: give a multiple of {ranks}")
+    if images < batch:
+        raise UserError(f"--batch_size {batch}: there are {images} images to train on, and {ranks} processes need "
+                        "whole batches; give a smaller one, or train in one process")

@@ -5,6 +5,7 @@ serve data sets that were written for the toolkit and open their images with PIL
 """
 import random
 from abc import ABC, abstractmethod
+from functools import partial
 
 import torch
 from torchvision.transforms import v2
@@ -51,13 +52,13 @@ def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode
     Without `params`, the crop and the flip are drawn here.
     """
     steps = [v2.Grayscale(1)] if grayscale else []
-    steps.append(v2.Lambda(lambda image: _resized(image, opt, method)))
+    # Nowhere a lambda: a loader process may have to unpickle the steps.
+    steps.append(v2.Lambda(partial(_resized, opt=opt, method=method)))
     if "crop" in opt.preprocess:
         steps.append(v2.RandomCrop(opt.crop_size) if params is None else
-                     v2.Lambda(lambda image: image.crop((*params["crop_pos"], params["crop_pos"][0] + opt.crop_size,
-                                                         params["crop_pos"][1] + opt.crop_size))))
+                     v2.Lambda(partial(_cropped, left_top=params["crop_pos"], size=opt.crop_size)))
     if opt.preprocess == "none":
-        steps.append(v2.Lambda(lambda image: image.resize(tuple(round_up(n, 4) for n in image.size))))
+        steps.append(v2.Lambda(_to_multiples))
     if not opt.no_flip:
         steps.append(v2.RandomHorizontalFlip(0.5 if params is None else float(params["flip"])))
     if convert:
@@ -69,3 +70,12 @@ def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode
 def _resized(image, opt, method):
     height, width = loading_size(image.height, image.width, opt)
     return image if (width, height) == image.size else v2.functional.resize(image, [height, width], method)
+
+
+def _cropped(image, left_top, size):
+    left, top = left_top
+    return image.crop((left, top, left + size, top + size))
+
+
+def _to_multiples(image):
+    return image.resize(tuple(round_up(n, 4) for n in image.size))

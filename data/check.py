@@ -1,43 +1,37 @@
 """What lies in a data folder, and what is wrong with it: every file is read once, nothing is changed.
 
 A problem has a level (error: training would fail or be wrong; warning: it would run, but look first), the file or
-folder, the reason and the remedy.
+folder, the reason and the remedy. What is wrong with one modality is found here; people on both sides of a split in
+data/leaks.py; the reading itself is data/scan_survey.py.
 """
-import hashlib
-import os
 from collections import Counter, defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data import readers, splits
-from data.cohort import READERS
+from data import splits
 from data.cross_modality_dataset import modality_folders
+from data.fingerprint import VERSION, summarise
 from data.intensity import ct_window
+from data.judging import judge
 from data.labels import read_labels
+from data.leaks import find_leaks
 from data.modality_dataset import loader_of
-from data.slice import HU
+from data.problems import Problem, counted, listed
+from data.readers import natural_key
+from data.scan_survey import survey, warnings_kept
 from data.unaligned_dataset import SideA, SideB
 from util.errors import UserError
 from util.progress import track
 
-AGE_LIMIT = 120.0
-MANY = 5                # so many names are listed, the rest counted
-
-
-@dataclass(frozen=True)
-class Problem:
-    level: str
-    where: str
-    reason: str
-    remedy: str
-
 
 @dataclass
 class Modality:
-    """One modality's table row. sizes: {"HxW": slices}; spacings in mm (row, column, slice): {text: scans}."""
+    """One modality's table row. sizes: {"HxW": slices}; spacings in mm (row, column, slice): {text: scans}.
+
+    split: patients by part of the split that would be drawn (images, under --split_by image), and who they are.
+    """
     name: str
     patients: int = 0
     scans: int = 0
@@ -49,39 +43,35 @@ class Modality:
     intensity_range: list = field(default_factory=list)     # lowest 0.5th and highest 99.5th percentile of a scan
     labels: dict = field(default_factory=dict)
     split: dict = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Found:
-    """What reading one scan told."""
-    patient: str
-    shapes: list
-    empty: list
-    unit: str
-    low: float
-    high: float
-    minimum: float
-    spacing: str
-    digests: list
-    labels: list
+    patients_by_part: dict = field(default_factory=dict)
+    shared_patients: list = field(default_factory=list)     # who is in another modality too, and is one person there
+    fingerprint: dict = field(default_factory=dict)
 
 
 def check_folder(opt):
-    """Checks every modality of opt.dataroot: ([Modality, …], [Problem, …])."""
+    """Checks every modality of opt.dataroot: ([Modality, …], [Problem, …]), errors first."""
     ct_window(opt.ct_window)
     names = modality_folders(opt.dataroot)
     if not names:
         raise UserError(f"--dataroot {opt.dataroot}: holds no folder; put each modality's images in one, such as ct")
-    if {"trainA", "trainB"} <= set(names):
+    by_folder = {"trainA", "trainB"} <= set(names)
+    if by_folder:
         checks = [ModalityCheck("B", SideB, opt.dataroot, opt), ModalityCheck("A", SideA, opt.dataroot, opt)]
-        _split_by_folder(checks)
     else:
-        wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else names
-        names = [n for n in (opt.target, *wanted) if n in names]
-        checks = [ModalityCheck(n, loader_of(n), Path(opt.dataroot) / n, opt) for n in dict.fromkeys(names)]
-        _split(checks, opt)
-    problems = [p for check in checks for p in check.problems] + _across(checks, opt)
+        checks = [ModalityCheck(n, loader_of(n), Path(opt.dataroot) / n, opt) for n in _wanted(names, opt)]
+    parts = _parts_by_folder(checks) if by_folder else _draw(checks, opt)
+    _count_parts(checks, parts, by_folder or opt.split_by == "patient")
+    people = {key: {part for _, part in images} for key, images in parts.items()}
+    problems = [p for check in checks for p in check.problems]
+    problems += [*_roles(checks, names, opt), *_unmatched(checks), *find_leaks(checks, people)]
+    problems += _on_both_sides(checks, people) if by_folder else _nobody_to_train_on(checks)
     return [check.report for check in checks], sorted(problems, key=lambda p: p.level)
+
+
+def _wanted(names, opt):
+    """The target and the sources that are there; which are not is said by _roles."""
+    sources = [s.strip() for s in opt.sources.split(",")] if opt.sources else names
+    return dict.fromkeys(n for n in (opt.target, *sources) if n in names)
 
 
 class ModalityCheck:
@@ -90,99 +80,66 @@ class ModalityCheck:
     def __init__(self, name, loader, folder, opt):
         self.name, self.loader, self.folder, self.opt = name, loader, Path(folder), opt
         self.report, self.problems, self.found, self.labels, self.unmatched = Modality(name), [], [], None, []
-        try:
-            self.scans = loader.find_scans(self.folder, opt)
-        except UserError as error:
-            self.scans = []
-            self.add("error", self.folder, str(error), "mend it, or leave the folder out with --sources")
-            return
-        self.labels = _labels_of(self.folder, opt)
-        self._read()
-        self._describe()
-        self._judge()
+        self.scans = self._scans()
+        if self.scans:
+            self._read()
+            self._describe()
+            self.unmatched = self.labels.unmatched(self.scans) if self.labels else []
+            judge(self)
 
     def add(self, level, where, reason, remedy):
         self.problems.append(Problem(level, str(where), reason, remedy))
 
+    def _scans(self):
+        try:
+            with warnings_kept() as kept:
+                scans = self.loader.find_scans(self.folder, self.opt)
+                self.labels = read_labels(self.folder, self.opt.label_column, self.opt.id_column, self.opt.task)
+        except UserError as error:
+            where, reason, remedy = _told(str(error), self.folder)
+            self.add("error", where, reason, remedy or "mend it, or leave the folder out with --sources")
+            return []
+        self._warn(kept)
+        return scans
+
     def _read(self):
-        with ThreadPoolExecutor(min(READERS, os.cpu_count())) as pool:
-            results = pool.map(lambda scan: _read_one(scan, self.loader, self.opt), self.scans)
-            for scan, result in zip(self.scans, track(results, f"checking {self.name}", len(self.scans)), strict=True):
-                if isinstance(result, UserError):
-                    self.add("error", scan.files[0], str(result).removeprefix(f"{scan.files[0]}: "),
-                             "mend the file, or take it out of the folder")
-                else:
-                    self.found.append(result)
+        results, kept = survey(self.scans, self.loader, self.opt), {}
+        for scan, result in zip(self.scans, track(results, f"checking {self.name}", len(self.scans), "scans"),
+                                strict=True):
+            if isinstance(result, UserError):
+                where, reason, remedy = _told(str(result), scan.files[0])
+                self.add("error", where, reason, remedy or "mend the file, or take it out of the folder")
+            else:
+                self.found.append(result)
+                kept |= dict.fromkeys(result.notices)
+        self._warn(kept)
+
+    def _warn(self, messages):
+        for message in dict.fromkeys(messages):
+            where, reason, remedy = _told(message, self.folder)
+            self.add("warning", where, reason, remedy or "look whether that is meant")
 
     def _describe(self):
-        r, found = self.report, self.found
+        r, found, facts = self.report, self.found, [f.facts for f in self.found if f.facts]
+        slices = [s for f in found for s in f.slices]
         r.patients, r.scans = len({s.patient for s in self.scans}), len(self.scans)
-        r.slices, r.empty_slices = sum(len(f.shapes) for f in found), sum(sum(f.empty) for f in found)
-        r.sizes = dict(Counter("x".join(map(str, s)) for f in found for s in f.shapes).most_common())
+        r.slices, r.empty_slices = len(slices), sum(s.empty for s in slices)
+        r.sizes = dict(sum((f.sizes for f in found), Counter()).most_common())
         r.spacings = dict(Counter(f.spacing for f in found if f.spacing).most_common())
-        r.units = dict(Counter(f.unit for f in found))
-        if found:
-            r.intensity_range = [min(f.low for f in found), max(f.high for f in found)]
-        r.labels = _label_summary([label for f in found for label in f.labels], self.opt.task)
-
-    def _judge(self):
-        r, add = self.report, self.add
-        if r.empty_slices:
-            add("warning", self.folder, f"{r.empty_slices} of {r.slices} slices are constant or almost empty",
-                "they are left out of training; --keep_empty takes them all the same")
-        if len(r.sizes) > 1:
-            add("warning", self.folder, f"mixed image sizes: {_listed(r.sizes)}",
-                "all are brought to --load_size; look whether the scale differs too")
-        if r.labels.get("missing") and r.labels.get("count"):
-            without = sorted({f.patient for f in self.found if None in f.labels}, key=readers.natural_key)
-            add("warning", self.folder, f"no label for {len(without)} patients: {_listed(without)}",
-                "their images train the translator and are left out of the predictor's loss")
-        if not r.labels.get("count"):
-            add("warning", self.folder, "no labels at all", "add a labels.csv (patient,label), or train without them")
-        self._judge_labels()
-        self._judge_units()
-
-    def _judge_labels(self):
-        if self.labels is None:
-            return
-        self.unmatched = self.labels.unmatched(self.scans)
-        low, high = self.report.labels.get("min"), self.report.labels.get("max")
-        if self.labels.is_age and low is not None and (low < 0 or high > AGE_LIMIT):
-            self.add("error", self.labels.path, f"ages from {low:g} to {high:g} years cannot be",
-                     f"correct those below 0 or above {AGE_LIMIT:g}")
-
-    def _judge_units(self):
-        lowest = min((f.minimum for f in self.found), default=0)
-        if self.name == "mri" and lowest < -500:
-            self.add("warning", self.folder, f"values down to {lowest:g} look like Hounsfield units",
-                     "check that these are MRIs and not CTs")
-        if self.name == "ct" and self.found and HU not in self.report.units:
-            self.add("warning", self.folder, f"no image is in Hounsfield units ({_listed(self.report.units)})",
-                     "8-bit images are taken as already windowed by --ct_window; give DICOM or NIfTI for HU")
+        r.units = dict(Counter(f.unit for f in found).most_common())
+        r.labels = _label_summary([s.label for s in slices], self.opt.task)
+        if facts:
+            r.intensity_range = [min(f.low for f in facts), max(f.high for f in facts)]
+            r.fingerprint = summarise(facts)
 
 
-def _read_one(scan, loader, opt):
-    """Found, or the UserError that reading raised."""
-    try:
-        slices = [loader.prepare(s, opt) for s in readers.select_slices(readers.read_scan(scan), opt.slices)]
-    except UserError as error:
-        return error
-    values = np.concatenate([s.image.ravel() for s in slices])
-    low, high = np.percentile(values, (0.5, 99.5))
-    geometry = slices[0].geometry
-    spacing = "x".join(f"{n:.3g}" for n in geometry.spacing) if geometry is not None else ""
-    return Found(scan.patient, [s.image.shape for s in slices],
-                 [not readers.has_signal(s.image, s.unit) for s in slices], slices[0].unit,
-                 float(low), float(high), float(values.min()), spacing,
-                 [hashlib.blake2b(s.image.tobytes(), digest_size=16).digest() for s in slices],
-                 [s.label for s in slices])
-
-
-def _labels_of(folder, opt):
-    try:
-        return read_labels(folder, opt.label_column, opt.id_column, opt.task)
-    except UserError:
-        return None             # said already, by finding the scans
+def _told(message, place):
+    """(where, reason, remedy) of a message in the house's form `where: reason; remedy`."""
+    where, colon, rest = message.partition(": ")
+    if not colon or not where.startswith((str(place), str(Path(place).parent))):
+        where, rest = str(place), message
+    reason, _, remedy = rest.partition("; ")
+    return where, reason, remedy
 
 
 def _label_summary(labels, task):
@@ -198,84 +155,114 @@ def _label_summary(labels, task):
     return summary
 
 
-def _across(checks, opt):
-    """What only shows when the modalities are seen together."""
-    root, problems = str(opt.dataroot), []
-    names = [c.name for c in checks]
-    if opt.target not in names and names != ["B", "A"]:
-        problems.append(Problem("error", root, f"no folder of the target modality {opt.target}",
-                                "add it, or name another with --target"))
+# -- the split ---------------------------------------------------------------------------------------------------
+
+def _draw(checks, opt):
+    """{(modality, patient): [(image, part), …]} as training would draw it, of the slices it would take."""
+    rows = {c.name: [s for f in c.found for s in f.slices if opt.keep_empty or not s.empty] for c in checks}
+    rows = {modality: members for modality, members in rows.items() if members}
+    parts, drawn = splits.assign(rows, opt), defaultdict(list)
+    for modality, members in rows.items():
+        for s, part in zip(members, parts[modality], strict=True):
+            drawn[modality, s.patient].append(((s.file, s.index), part))
+    return drawn
+
+
+def _parts_by_folder(checks):
+    """The same for trainA, testA, …, where the folder says it."""
+    drawn = defaultdict(list)
+    for check in checks:
+        for s in (s for f in check.found for s in f.slices):
+            drawn[check.name, s.patient].append(((s.file, s.index), s.file.split("/")[0][:-1]))
+    return drawn
+
+
+def _count_parts(checks, parts, by_patient):
+    names = {c.name: {p for m, p in parts if m == c.name} for c in checks}
+    for check in checks:
+        report, members = check.report, {part: [] for part in splits.PARTS}
+        for patient in sorted(names[check.name], key=natural_key):
+            drawn = [part for _, part in parts[check.name, patient]]
+            for part in dict.fromkeys(drawn) if by_patient else drawn:
+                members[part].append(patient)
+        report.split = {part: len(found) for part, found in members.items()}
+        report.patients_by_part = {part: list(dict.fromkeys(found)) for part, found in members.items()}
+        others = {p for name, found in names.items() if name != check.name for p in found}
+        report.shared_patients = sorted(names[check.name] & others, key=natural_key)
+
+
+def _nobody_to_train_on(checks):
+    for check in checks:
+        if check.report.split and sum(check.report.split.values()) and not check.report.split["train"]:
+            yield Problem("error", str(check.folder), "the split leaves nobody to train on",
+                          "lower --val_fraction, --test_fraction or --source_test_fraction")
+
+
+def _on_both_sides(checks, people):
+    for check in checks:
+        both = [p for (modality, p), parts in people.items() if modality == check.name and len(parts) > 1]
+        if both:
+            yield Problem(
+                "warning", str(check.folder), f"{len(both)} patients of {check.name} are in more than one of train, "
+                f"val and test: {listed(sorted(both, key=natural_key))}",
+                "move each to one side, or give a labels.csv with their patient ids if they are different people")
+
+
+# -- the modalities together -------------------------------------------------------------------------------------
+
+def _roles(checks, folders, opt):
+    """What is missing for training: a target, a source, labels, patients to hold out."""
+    root, names = str(opt.dataroot), [c.name for c in checks]
+    by_folder = names == ["B", "A"]
+    for source in (s.strip() for s in (opt.sources or "").split(",") if opt.sources and not by_folder):
+        if source not in folders:
+            yield Problem("error", root, f"no folder of the source modality {source}",
+                          f"correct --sources; there are {listed(folders)}")
+    if opt.target not in names and not by_folder:
+        yield Problem("error", root, f"no folder of the target modality {opt.target}",
+                      "add it, or name another with --target")
     elif len(names) == 1:
-        problems.append(Problem("warning", root, f"only {opt.target} is here",
-                                "a translator needs a source modality too"))
-    if checks and not any(c.report.labels.get("count") for c in checks):
-        problems.append(Problem("error", root, "no image has a label",
-                                "add a labels.csv with the columns patient,label"))
+        yield Problem("warning", root, f"only {opt.target} is here", "a translator needs a source modality too")
+    yield from _labels_together(checks, root, opt)
     for check in checks:
         if check.name == opt.target and 0 < check.report.patients < 3:
-            problems.append(Problem("warning", str(check.folder), f"only {check.report.patients} patients",
-                                    "none can be held out for validation and testing; three are needed"))
-        problems += _twins(check)
-    return problems + _unmatched(checks)
+            yield Problem("warning", str(check.folder), f"only {counted(check.report.patients, 'patient')}",
+                          "none can be held out for validation and testing; three are needed")
+
+
+def _labels_together(checks, root, opt):
+    if checks and not any(c.report.labels.get("count") for c in checks):
+        yield Problem("error", root, "no image has a label", "add a labels.csv with the columns patient,label")
+    classes = {name for c in checks for name in c.report.labels.get("classes", ())}
+    if opt.task == "classification" and len(classes) == 1:
+        yield Problem("error", root, f"every label is {classes.pop()}", "a classification needs at least two classes")
 
 
 def _unmatched(checks):
     """Entries of a labels table without an image: in none of the modalities that share the table."""
     missing = defaultdict(list)
     for check in checks:
-        if check.labels is not None:
+        if check.labels is not None and check.report.labels.get("count"):
             missing[check.labels.path].append(check.unmatched)
-    problems = []
     for path, (first, *others) in missing.items():
         ids = [i for i in first if all(i in other for other in others)]
         if ids:
-            problems.append(Problem("warning", str(path), f"{len(ids)} entries have no image: {_listed(ids)}",
-                                    "add their images, or check how ids and folders are spelled"))
-    return problems
+            yield Problem("warning", str(path), f"{len(ids)} entries have no image: {listed(ids)}",
+                          "add their images, or check how ids and folders are spelled")
 
 
-def _split_by_folder(checks):
-    """For trainA, testA, …: counts patients by folder, and says who is in more than one of them."""
-    for check in checks:
-        members = {(s.name.split("/")[0][:-1], s.patient) for s in check.scans}
-        check.report.split = {part: sum(p == part for p, _ in members) for part in splits.PARTS}
-        seen = Counter(patient for _, patient in members)
-        both = sorted((patient for patient, folders in seen.items() if folders > 1), key=readers.natural_key)
-        if both:
-            check.add("warning", check.folder, f"{len(both)} patients of {check.name} are in more than one of train, "
-                      f"val and test: {_listed(both)}",
-                      "move each to one side, or give a labels.csv with their patient ids if they are different people")
-
-
-def _twins(check):
-    """The same pixels under two patients' names: they could stand on both sides of a split."""
-    owners = defaultdict(set)
-    for f in check.found:
-        for digest, empty in zip(f.digests, f.empty, strict=True):
-            if not empty:
-                owners[digest].add(f.patient)
-    pairs = sorted({tuple(sorted(o, key=readers.natural_key)) for o in owners.values() if len(o) > 1})
-    return [Problem("error", str(check.folder), f"the same images under the patients {_listed(pair)}",
-                    "keep one, or give both the same patient id, or they can stand on both sides of the split")
-            for pair in pairs]
-
-
-def _split(checks, opt):
-    """Adds to each report how many patients the split would give to training, validation and testing."""
-    units = {c.name: sorted({s.patient for s in c.scans}) for c in checks if c.scans}
-    fractions = {m: (opt.val_fraction, opt.test_fraction) if m == opt.target else (0.0, opt.source_test_fraction)
-                 for m in units}
-    parts = splits.draw(units, opt.split_seed, fractions)
-    for check in checks:
-        counts = Counter(part for (modality, _), part in parts.items() if modality == check.name)
-        check.report.split = {part: counts[part] for part in splits.PARTS}
-
-
-def _listed(names):
-    names = list(names)
-    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
-    return ", ".join(str(n) for n in names[:MANY]) + more
-
+# -- for programs ------------------------------------------------------------------------------------------------
 
 def as_json(modalities, problems):
-    return {"modalities": [asdict(m) for m in modalities], "problems": [asdict(p) for p in problems]}
+    levels = Counter(p.level for p in problems)
+    return {"errors": levels["error"], "warnings": levels["warning"],
+            "modalities": [{k: v for k, v in asdict(m).items() if k != "fingerprint"} for m in modalities],
+            "problems": [asdict(p) for p in problems]}
+
+
+def as_fingerprint(modalities, opt):
+    """What `dataset_fingerprint.json` says: the folder's scans in numbers, without a name of a patient."""
+    named = ("patients_by_part", "shared_patients", "name")
+    settings = {name: getattr(opt, name) for name in ("ct_window", "mri_channel", "slices", "keep_empty")}
+    return {"version": VERSION, "settings": settings,
+            "modalities": {m.name: {k: v for k, v in asdict(m).items() if k not in named} for m in modalities}}

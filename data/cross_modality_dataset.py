@@ -11,7 +11,15 @@ import numpy as np
 
 from data import splits
 from data.base_dataset import BaseDataset
-from data.modality_dataset import TargetImages, check_batches, collate, describe_labels, loader_of, report_labels
+from data.modality_dataset import (
+    TargetImages,
+    check_batches,
+    collate,
+    describe_labels,
+    loader_of,
+    report_labels,
+    typical_range,
+)
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -69,9 +77,7 @@ class CrossModalityDataset(BaseDataset):
         for m, d in self.members.items():
             check_batches(f"{d.folder}" if m == d.folder.name else f"{d.folder} {m}", rows[m], opt)
         describe_labels([r for rs in rows.values() for r in rs], opt)
-        target = rows[self.target]
-        opt.target_range = [float(np.median([r.low for r in target])), float(np.median([r.high for r in target])),
-                            target[0].unit]
+        opt.target_range = typical_range(rows[self.target])
         for modality, members in rows.items():
             report_labels(modality, members)
 

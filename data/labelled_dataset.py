@@ -11,7 +11,15 @@ import numpy as np
 from data import splits
 from data.base_dataset import BaseDataset
 from data.cross_modality_dataset import modality_folders
-from data.modality_dataset import TargetImages, check_batches, collate, describe_labels, loader_of, report_labels
+from data.modality_dataset import (
+    TargetImages,
+    check_batches,
+    collate,
+    describe_labels,
+    loader_of,
+    report_labels,
+    typical_range,
+)
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -48,13 +56,15 @@ class LabelledDataset(BaseDataset):
             rows = [r for m in self.members.values() for r in m.rows]
             check_batches(main.folder, rows, opt)
             describe_labels(rows, opt)
+            opt.target_range = typical_range(rows)
             for name, member in self.members.items():
                 report_labels(name, member.rows)
         self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
                      if row.label is not None or not training]
         self.epoch = 0
         if training and not self.flat:
-            raise UserError(f"{main.folder}: no training image has a label, and no --extra folder brings any")
+            raise UserError(f"{main.folder}: no training image has a label, and no --extra folder brings any; "
+                            "add a labels.csv")
 
     def _add_extra(self, opt, main, held_out):
         if opt.no_target:

@@ -153,6 +153,11 @@ def describe_labels(rows, opt):
     opt.labels_known = len(labels)
 
 
+def typical_range(rows):
+    """[low, high, unit] of a scan in the middle of these rows' scans: how [-1, 1] goes back to their unit."""
+    return [float(np.median([r.low for r in rows])), float(np.median([r.high for r in rows])), rows[0].unit]
+
+
 def report_labels(name, rows):
     """Logs how many training images of a modality carry a label."""
     known = sum(r.label is not None for r in rows)

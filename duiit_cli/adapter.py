@@ -6,6 +6,7 @@ cannot differ. Click serves the help page and shell completion. Which options th
 """
 import argparse
 from importlib import import_module
+from pathlib import Path
 
 import click
 
@@ -14,8 +15,8 @@ from util.errors import UserError
 from util.logs import setup_logging
 
 HELP = {"-h", "--help"}
-FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir"}
-FILES = {"input", "output", "weights_P", "json"}
+FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir", "plugins", "from_dir"}
+FILES = {"input", "output", "weights_P", "json", "fingerprint"}
 # Options whose values are names of things that exist: (module, function that lists them), for completion.
 NAMES = {"model": ("models", "model_names"), "dataset_mode": ("data", "dataset_names"),
          "preset": ("options.presets", "names")}
@@ -51,16 +52,18 @@ class OptionsCommand(click.Command):
         try:
             parser = self.options.declare(words)
         except UserError:
-            parser = self._declare_alone()
+            parser = self._declare_alone(words)
         self.actions = [a for a in option_actions(parser) if a.help != argparse.SUPPRESS]
         self.params = [to_click(a) for a in self.actions]
         if self.options.positional:
             self.params.append(click.Argument([self.options.positional], type=click.Path(), required=False))
 
-    def _declare_alone(self):
+    def _declare_alone(self, words):
+        """The options without the words, but for the plug-ins, whose names are to be completed too."""
+        folder = words[words.index("--plugins") + 1:][:1] if "--plugins" in words else []
         from_run, self.options.from_run = self.options.from_run, False
         try:
-            return self.options.declare([])
+            return self.options.declare(["--plugins", *folder] if folder and Path(*folder).is_dir() else [])
         finally:
             self.options.from_run = from_run
 

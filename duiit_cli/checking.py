@@ -1,49 +1,74 @@
-"""What `duiit data check` prints: a table of the modalities, and the problems."""
+"""What `duiit data check` prints and writes: a table of the modalities, the problems, the data's fingerprint."""
+import logging
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.table import Table
 
-from data.check import as_json, check_folder
+from data.check import as_fingerprint, as_json, check_folder
+from data.fingerprint import NAME
+from data.problems import counted
+from util.errors import UserError
 from util.files import write_json
+
+log = logging.getLogger(__name__)
 
 
 def check(opt):
     """Exit status 0 clean or with warnings, 2 with errors (with --strict, with warnings too)."""
     modalities, problems = check_folder(opt)
     console = Console(highlight=False, soft_wrap=True)
-    console.print(_table(modalities))
+    console.print(_table(modalities, opt))
     for p in problems:
         colour = "red" if p.level == "error" else "yellow"
         console.print(f"[{colour}]{p.level}[/]: ", end="")
         console.print(f"{p.where}: {p.reason}; {p.remedy}", markup=False)
     errors = sum(p.level == "error" for p in problems)
-    click.echo(f"{_number(errors, 'error')}, {_number(len(problems) - errors, 'warning')}")
+    click.echo(f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}")
     if opt.json:
         write_json(opt.json, as_json(modalities, problems))
+    _write_fingerprint(as_fingerprint(modalities, opt), opt)
     return 2 if errors or (opt.strict and problems) else 0
 
 
-def _number(n, what):
-    return f"{n} {what}" + ("" if n == 1 else "s")
+def _write_fingerprint(fingerprint, opt):
+    """To --fingerprint; else into the data folder, which may be closed to writing without that being a mistake."""
+    path = Path(opt.fingerprint or Path(opt.dataroot) / NAME)
+    try:
+        write_json(path, fingerprint)
+    except UserError as error:
+        if opt.fingerprint:
+            raise
+        log.info("no fingerprint is kept: %s, or name a file by --fingerprint", error)
+        return
+    log.info("fingerprint written to %s", path)
 
 
-def _table(modalities):
-    table = Table("", *[m.name for m in modalities])
+def _table(modalities, opt):
+    table = Table("")
+    for m in modalities:
+        table.add_column(m.name, overflow="fold")
+    unit = "images" if opt.split_by == "image" else "patients"
     for title, text in (
-        ("patients", lambda m: m.patients), ("scans", lambda m: m.scans), ("slices", lambda m: m.slices),
-        ("  almost empty", lambda m: m.empty_slices), ("sizes", lambda m: _counted(m.sizes)),
-        ("spacing (mm)", lambda m: _counted(m.spacings)), ("unit", lambda m: _counted(m.units)),
+        ("patients", lambda m: m.patients), ("  in others too", lambda m: len(m.shared_patients) or ""),
+        ("scans", lambda m: m.scans), ("slices", lambda m: m.slices), ("  almost empty", lambda m: m.empty_slices),
+        ("sizes", lambda m: _counts(m.sizes)), ("spacing (mm)", lambda m: _counts(m.spacings)),
+        ("unit", lambda m: _counts(m.units)),
         ("range (0.5-99.5 %)", lambda m: " to ".join(f"{n:.4g}" for n in m.intensity_range)),
         ("labelled slices", lambda m: m.labels.get("count", 0)), ("  missing", lambda m: m.labels.get("missing", 0)),
         ("  labels", _labels), ("  histogram", _histogram),
-        ("train/val/test patients", lambda m: "/".join(map(str, m.split.values()))),
+        (f"train/val/test {unit}", lambda m: "/".join(map(str, m.split.values()))),
     ):
-        table.add_row(title, *[str(text(m)) for m in modalities])
+        cells = [str(text(m)) for m in modalities]
+        if any(cells):
+            table.add_row(title, *cells)
     return table
 
 
-def _counted(counts, most=2):
-    names = list(counts)
+def _counts(counts, most=2):
+    """256x256 where all are; else 256x256 (40), 512x512 (3) and 1 more."""
+    names = [f"{name} ({n})" if len(counts) > 1 else name for name, n in counts.items()]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

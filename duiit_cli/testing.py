@@ -16,6 +16,7 @@ from data.intensity import ct_window
 from data.modality_dataset import loader_of
 from data.readers.common import stem_of
 from data.slice import HU
+from duiit_cli import plain_testing
 from duiit_cli.inference import load_model, predict, target_intensity, translate
 from models import find_model_using_name
 from util import metrics
@@ -29,18 +30,19 @@ log = logging.getLogger(__name__)
 
 
 def test(opt):
+    if plain_testing.is_needed(opt):
+        return plain_testing.test(opt)
     kind = find_model_using_name(opt.model)
     needs = "translator" if hasattr(kind, "translator") else "predictor"
     dataset = create_dataset(opt).dataset
     model = load_model(opt, needs)
-    if not hasattr(dataset, "target_part"):
-        raise UserError(f"--dataset_mode {opt.dataset_mode}: cannot be tested here; use cross_modality or unaligned")
     where = Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
     with atomic_folder(where, force=True) as folder:
         summary = Test(opt, dataset, model, HTML(folder, f"{opt.name}: {opt.phase} images, {opt.epoch}")).go(folder)
     for line in summary:
         log.info("%s", line)
     log.info("results are in %s", where / "index.html")
+    return 0
 
 
 class Test:

@@ -3,6 +3,7 @@
 A model takes a batch (dict) in `set_input`, does one training step in `optimize_parameters`, and names its losses,
 networks and images so that the rest of the house can print, save and show them.
 """
+import copy
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
@@ -11,7 +12,7 @@ from pathlib import Path
 import torch
 
 from models import networks
-from util import checkpoint
+from util import checkpoint, distributed
 from util.image_pool import ImagePool
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ class BaseModel(ABC):
         self.loss_names, self.model_names, self.visual_names = [], [], []
         self.optimizers, self.schedulers, self.image_paths = [], [], []
         self.metric = 0                     # what lr_policy plateau watches: the latest validation error
+        self.restored = False               # True: a training state brings the weights, so setup loads none
+        self.gradient_norms = OrderedDict()
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
@@ -55,9 +58,21 @@ class BaseModel(ABC):
             self.net(name).to(self.device)
         if self.isTrain:
             self.schedulers = [networks.get_scheduler(o, opt) for o in self.optimizers]
-        if not self.isTrain or opt.continue_train:
+            for optimizer in self.optimizers:
+                optimizer.register_step_pre_hook(self._before_step)
+        if not self.isTrain or (opt.continue_train and not self.restored):
             self.load_networks(f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch)
+        for name in self.model_names if self.isTrain else ():
+            distributed.unite(_bare(self.net(name)))
         self.print_networks(opt.verbose)
+
+    def _before_step(self, optimizer, args, kwargs):
+        """What every optimizer's step begins with: gradients of all processes, and how large they are together."""
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        distributed.average(gradients)
+        names = [k.removeprefix("optimizer_") for k, v in vars(self).items() if v is optimizer]
+        name = names[0] if names else str(self.optimizers.index(optimizer))
+        self.gradient_norms[name] = torch.nn.utils.get_total_norm(gradients)
 
     def net(self, name):
         return getattr(self, "net" + name)
@@ -108,6 +123,33 @@ class BaseModel(ABC):
         losses = ((name, getattr(self, "loss_" + name)) for name in self.loss_names)
         return OrderedDict((n, v.detach().item() if isinstance(v, torch.Tensor) else float(v)) for n, v in losses)
 
+    def get_current_norms(self):
+        """{norm_<optimizer>: length of the gradient of its last step, over all its networks}."""
+        return OrderedDict((f"norm_{name}", float(norm)) for name, norm in self.gradient_norms.items())
+
+    def watched(self):
+        """({name: scalar tensor}) of the last step, all of which must be finite: losses and gradient norms."""
+        losses = {f"loss {name}": getattr(self, "loss_" + name) for name in self.loss_names}
+        norms = {f"gradient of {name}": norm for name, norm in self.gradient_norms.items()}
+        return {k: v.detach().float().mean() for k, v in {**losses, **norms}.items() if isinstance(v, torch.Tensor)}
+
+    # -- undoing a step ----------------------------------------------------------------------------------------
+
+    def snapshot(self):
+        """What a step changes, copied where it is, for `undo`."""
+        pools = {k: list(v.images) for k, v in vars(self).items() if isinstance(v, ImagePool)}
+        nets = {n: {k: v.clone() for k, v in self.net(n).state_dict().items()} for n in self.model_names}
+        return {"nets": nets, "optimizers": [copy.deepcopy(o.state_dict()) for o in self.optimizers], "pools": pools}
+
+    def undo(self, snapshot):
+        """Takes everything that was learned since `snapshot` back."""
+        for name, weights in snapshot["nets"].items():
+            self.net(name).load_state_dict(weights)
+        for optimizer, state in zip(self.optimizers, snapshot["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        for name, images in snapshot["pools"].items():
+            getattr(self, name).images = images
+
     # -- on disk -----------------------------------------------------------------------------------------------
 
     def save_networks(self, suffix):
@@ -124,11 +166,23 @@ class BaseModel(ABC):
             log.debug("loaded %s", path)
 
     def training_state(self):
-        """What a run needs besides the weights to go on as if it had not been stopped."""
+        """What a run needs besides the weights to go on as if it had not been stopped, the same in every process."""
         return {"optimizers": [o.state_dict() for o in self.optimizers],
                 "schedulers": [s.state_dict() for s in self.schedulers],
-                "pools": {k: v.state_dict() for k, v in vars(self).items() if isinstance(v, ImagePool)},
+                "others": {k: v.state_dict() for k, v in self._others()},
                 "metric": float(self.metric)}
+
+    def pool_state(self):
+        """What each process has of its own: the image pools."""
+        return {k: v.state_dict() for k, v in vars(self).items() if isinstance(v, ImagePool)}
+
+    def _others(self):
+        """Attributes with a state that is no network's, optimizer's or pool's: a gradient scaler, averaged weights."""
+        for name, value in vars(self).items():
+            averaged = isinstance(value, torch.optim.swa_utils.AveragedModel)
+            stateful = hasattr(value, "state_dict") and not isinstance(value, (torch.nn.Module, ImagePool))
+            if averaged or (stateful and not isinstance(value, torch.optim.Optimizer)):
+                yield name, value
 
     def load_training_state(self, state):
         """Takes up what training_state gave, onto networks that have their weights already."""
@@ -136,9 +190,13 @@ class BaseModel(ABC):
             mine.load_state_dict(saved)
         for mine, saved in zip(self.schedulers, state["schedulers"], strict=True):
             mine.load_state_dict(saved)
-        for name, saved in state["pools"].items():
+        for name, saved in state["others"].items():
             getattr(self, name).load_state_dict(saved)
         self.metric = state["metric"]
+
+    def load_pool_state(self, state):
+        for name, saved in state.items():
+            getattr(self, name).load_state_dict(saved)
 
     def print_networks(self, verbose):
         for name in self.model_names:

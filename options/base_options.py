@@ -3,6 +3,8 @@
 Each is declared once, here or in a subclass, on an argparse parser, so that models and data sets written for the
 CycleGAN toolkit can add their own through `modify_commandline_options`. The command line is made from the same parser.
 """
+from pathlib import Path
+
 from options import presets
 from options.command_options import CommandOptions
 from options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
@@ -27,6 +29,8 @@ class BaseOptions(CommandOptions):
         g.add_argument("--checkpoints_dir", default="./checkpoints", help="where the runs are kept")
         g.add_argument("--preset", help=f"a preset's name ({', '.join(presets.names())}) or a .toml file of options")
         g.add_argument("--model", default="duiit", help="duiit, cycle_gan, predictor, or a plug-in's name")
+        g.add_argument("--plugins", metavar="DIR",
+                       help="folder with further models and data sets: models/foo_model.py, data/foo_dataset.py")
         g.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         g.add_argument("--gpu_ids", default="0", help="the GPU that --device auto takes, such as 0; -1 for the CPU")
         g.add_argument("--seed", type=SEED, default=0, help="seed of weights, batches and augmentation")
@@ -104,6 +108,8 @@ class BaseOptions(CommandOptions):
         opt.phase = getattr(opt, "phase", None) or self.phase
         if opt.suffix:
             opt.name = f"{opt.name}_{_filled(opt.suffix, opt)}"
+        if opt.plugins:
+            opt.plugins = str(Path(opt.plugins).resolve())      # as the run remembers it, wherever it is used from
         self.check(opt)
         opt.gpu_ids, opt.device = _place(opt.device, opt.gpu_ids)
         return opt

@@ -9,6 +9,7 @@ from importlib import import_module
 
 from options import presets, run_file
 from options.parsing import OptionParser
+from util import plugins
 from util.errors import UserError
 
 # What belongs to one call of a command, not to the run: never taken over from train_opt.json.
@@ -43,6 +44,7 @@ class CommandOptions:
         preset = presets.read(given["preset"]) if given.get("preset") else {}
         run = self._run_layer(parser, {**preset, **given})
         parser.layers = {**run, **preset}
+        self._use_plugins(given, parser.layers, run)
         chosen = {}
         for option, package in (("model", "models"), ("dataset_mode", "data")):
             chosen[option] = given.get(option, parser.layers.get(option, parser.get_default(option)))
@@ -60,11 +62,21 @@ class CommandOptions:
         left = OWN_TO_THE_CALL if self.isTrain else OWN_TO_THE_CALL | OF_TRAINING
         return {k: v for k, v in run_file.read(where, name).items() if k not in left}
 
+    @staticmethod
+    def _use_plugins(given, layers, run):
+        folder = given.get("plugins", layers.get("plugins"))
+        if folder and folder == run.get("plugins"):
+            plugins.use(folder, "the run was made with its files: say with --plugins where they are now")
+        else:
+            plugins.use(folder)
+
     def _extend(self, parser, package, name):
         """Adds the options of one model or data set, as a group of their own."""
         before = set(parser._actions)
         setter = import_module(package).get_option_setter(name)
-        setter(parser, self.isTrain)
+        plugins.warn_of_namesake(f"{package}.{name}_{'model' if package == 'models' else 'dataset'}")
+        with plugins.blaming():
+            setter(parser, self.isTrain)
         kind = "Model" if package == "models" else "Data set"
         for action in parser._actions:
             if action not in before and action.container is parser._optionals:

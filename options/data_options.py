@@ -1,5 +1,6 @@
 """Options of `duiit data phantom` and `duiit data check`."""
 import argparse
+import os
 
 from options.base_options import BaseOptions
 from options.command_options import CommandOptions
@@ -44,8 +45,10 @@ class CheckOptions(BaseOptions):
         self._labels(parser.add_argument_group("Labels and splits"))
         g = parser.add_argument_group("Checking")
         g.add_argument("--json", help="write what was found to this file as well")
+        g.add_argument("--fingerprint", metavar="FILE",
+                       help="where to write the fingerprint (default: dataset_fingerprint.json in --dataroot)")
         g.add_argument("--strict", action="store_true", help="exit with status 2 on warnings too")
-        parser.set_defaults(dataset_mode=None)
+        parser.set_defaults(dataset_mode=None, num_threads=os.cpu_count() or 1)
         return parser
 
     def finish(self, opt):

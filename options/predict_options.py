@@ -1,4 +1,5 @@
 """Options of `duiit predict`."""
+from options.parsing import FRACTION
 from options.test_options import RunOptions
 from util.errors import UserError
 
@@ -8,6 +9,10 @@ class PredictOptions(RunOptions):
         g = parser.add_argument_group("Predicting")
         g.add_argument("--input", help="a file, a folder, a DICOM series or a NIfTI volume of the target modality")
         g.add_argument("--output", help="where to write: .csv or .json (default: CSV to the screen)")
+        g.add_argument("--aggregate", default="mean", choices=["mean", "median"],
+                       help="how a scan's answer comes from those of its slices")
+        g.add_argument("--interval", type=FRACTION, default=0.9,
+                       help="share of new patients whose label the interval (or set of classes) is to hold; 0: none")
         g.add_argument("--per_slice", action="store_true", help="one row a slice instead of one a scan")
         return super().initialize(parser)
 

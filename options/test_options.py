@@ -1,6 +1,7 @@
 """Options of the commands that work on a trained run: test, translate and predict."""
 from options.base_options import BaseOptions
 from options.parsing import WEIGHT, Bounded
+from util.errors import UserError
 
 
 class RunOptions(BaseOptions):
@@ -30,3 +31,9 @@ class TestOptions(RunOptions):
         g.add_argument("--truth", help="folder with the true target image of every source image, mirrored paths "
                                        "(default: <dataroot>/truth/<source>, if it is there)")
         return super().initialize(parser)
+
+    def check(self, opt):
+        super().check(opt)
+        if not opt.dataroot:
+            raise UserError(f"--dataroot is missing: the run {opt.name} was imported without one; name the images to "
+                            "test on")

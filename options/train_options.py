@@ -1,7 +1,21 @@
-"""Options of `duiit train`."""
+"""Options of `duiit train`, and which of them may differ when a run goes on."""
 from options.base_options import BaseOptions
+from options.command_options import OWN_TO_THE_CALL
 from options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
 from util.errors import UserError
+
+# What a run may go on with another value of: where things are, how fast it goes, what is written and when it stops.
+# Every other option is part of what is computed.
+MAY_CHANGE = OWN_TO_THE_CALL | {
+    "dataroot", "plugins", "nproc", "keep", "save_every_minutes", "save_latest_freq", "save_epoch_freq", "save_by_iter",
+    "print_freq", "display_freq", "display_ncols", "display_id", "display_server", "display_env", "display_port",
+    "display_winsize", "update_html_freq", "no_html", "max_steps", "early_stop", "on_nan"}
+
+
+def changed(opt, recorded):
+    """Names of the options, and facts of the data, that are not what the run `recorded` and may not change."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(opt).items()}
+    return [k for k, v in recorded.items() if k not in MAY_CHANGE and k in values and values[k] != v]
 
 
 class TrainOptions(BaseOptions):
@@ -33,14 +47,23 @@ class TrainOptions(BaseOptions):
         g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")
         g.add_argument("--save_epoch_freq", type=POSITIVE, default=5, help="keep the weights of every Nth epoch")
         g.add_argument("--save_by_iter", action="store_true", help="name the latest weights by their step")
+        g.add_argument("--save_every_minutes", type=WEIGHT, default=10.0,
+                       help="save the latest state after so many minutes; a killed run loses no more (0: by steps)")
+        g.add_argument("--keep", type=POSITIVE, default=2, help="keep the latest so many training states")
         g.add_argument("--continue_train", action="store_true", help="go on with the run --name where it stopped")
         g.add_argument("--epoch_count", type=POSITIVE, default=1, help="number of the first epoch")
+        g.add_argument("--nproc", type=POSITIVE, default=1,
+                       help="train in so many processes, each on a GPU of its own (or on the CPU)")
         g.add_argument("--phase", default="train", choices=["train"],
                        help="which part of the split to train on")
 
     def _watching(self, g):
         g.add_argument("--print_freq", type=POSITIVE, default=100, help="write the losses every N steps")
         g.add_argument("--val_freq", type=COUNT, default=1, help="validate every N epochs (0: never)")
+        g.add_argument("--early_stop", type=COUNT, default=0,
+                       help="stop after so many validations without a smaller error (0: never)")
+        g.add_argument("--on_nan", default="stop", choices=["stop", "skip"],
+                       help="a loss or gradient that is not finite: stop the run, or undo that step and go on")
         g.add_argument("--display_freq", type=POSITIVE, default=400, help="send images to visdom every N steps")
         g.add_argument("--display_ncols", type=COUNT, default=4, help="images in a row of the visdom panel")
         g.add_argument("--display_id", type=int, default=1, help="window number in visdom (0: no visdom)")

@@ -1,5 +1,12 @@
-"""Weights and training states on disk: written whole or not at all, read without running anything in them."""
+"""Weights and training states on disk: written whole or not at all, read without running anything in them.
+
+Every file ends in a checksum of what stands before it, so that a bit that turned on the disk is found. It is the
+comment of the zip archive that torch writes: other programs read the file as ever.
+"""
+import hashlib
+import os
 import random
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +15,60 @@ import torch
 from util.errors import UserError
 from util.files import atomic_path
 
+MARK = b"duiit sha256 "
+COMMENT = len(MARK) + 64
+
 
 def save(value, path):
-    """Saves tensors, numbers, text, lists and dicts of these."""
-    with atomic_path(path) as part, part.open("wb") as file:
-        torch.save(value, file)             # given a name, torch writes it into the file: the same weights would differ
+    """Saves tensors, numbers, text, lists and dicts of these. The same values make the same bytes."""
+    with atomic_path(path) as part, part.open("w+b") as file:
+        hashing = _Hashing(file)            # given a name, torch writes it into the file: the same weights would differ
+        torch.save(_canonical(value), hashing)
+        # The archive's last two bytes are the length of its comment, which was none.
+        file.seek(-2, os.SEEK_END)
+        file.write(COMMENT.to_bytes(2, "little") + MARK + hashing.digest.hexdigest().encode())
+
+
+class _Hashing:
+    """A file that is hashed as it is written."""
+
+    def __init__(self, file):
+        self.file, self.digest, self.flush = file, hashlib.sha256(), file.flush
+
+    def write(self, data):
+        self.digest.update(data)
+        return self.file.write(data)
+
+
+def _canonical(value):
+    """The same values in new containers: pickle writes an object that turns up twice as a reference, and which objects
+    are one depends on whether a run was resumed."""
+    if isinstance(value, dict):
+        return {_canonical(k): _canonical(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)([_canonical(v) for v in value])
+    if isinstance(value, str):
+        return sys.intern(value)
+    return value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def sealed(path):
+    """True where the file's checksum is right, False where it is wrong, None where it has none (other programs')."""
+    with Path(path).open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        if size < COMMENT + 2:
+            return None
+        file.seek(-COMMENT, os.SEEK_END)
+        comment = file.read()
+        if not comment.startswith(MARK):
+            return None
+        file.seek(0)
+        digest, left = hashlib.sha256(), size - COMMENT - 2
+        while left and (block := file.read(min(left, 1 << 20))):
+            digest.update(block)
+            left -= len(block)
+        digest.update(b"\0\0")
+    return digest.hexdigest().encode() == comment[len(MARK):]
 
 
 def load(path, device="cpu"):
@@ -21,6 +77,8 @@ def load(path, device="cpu"):
     if not path.is_file():
         raise UserError(f"{path}: no such file; --epoch says which weights to load")
     try:
+        if sealed(path) is False:
+            raise ValueError("its checksum is wrong: the file was damaged after it was written")
         return torch.load(path, map_location=device, weights_only=True)
     except Exception as error:              # torch, pickle and zipfile each raise their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -56,24 +114,31 @@ def _obsolete(net):
             for key in ("running_mean", "running_var", "num_batches_tracked")}
 
 
-def random_state():
+def random_state(device="cpu"):
     """The state of every global generator a training step may draw from."""
     state = {"python": random.getstate(), "torch": torch.get_rng_state()}
     kind, keys, position, has_gauss, gauss = np.random.get_state()      # noqa: NPY002
     state["numpy"] = [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss]
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    device = torch.device(device)
+    if device.type != "cpu":
+        state[device.type] = torch.get_device_module(device).get_rng_state(*_numbered(device))
     return state
 
 
-def set_random_state(state):
+def set_random_state(state, device="cpu"):
+    """Goes on where `state` was taken; a device of another kind than then keeps its own generator."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     torch.set_rng_state(state["torch"].cpu())
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, cached))      # noqa: NPY002
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    device = torch.device(device)
+    if device.type in state and device.type != "cpu":
+        torch.get_device_module(device).set_rng_state(state[device.type].cpu(), *_numbered(device))
+
+
+def _numbered(device):
+    return (device,) if device.type == "cuda" else ()
 
 
 def seed_everything(seed):

@@ -113,6 +113,14 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Mapping | Sequence], heade
             writer.writerow([row.get(key, "") for key in header] if isinstance(row, Mapping) else row)
 
 
+def remove_temporaries(folder: str | os.PathLike) -> None:
+    """Remove the unfinished files that a killed process left anywhere under `folder`, which nobody else writes to."""
+    for path in Path(folder).rglob(f"{_TEMPORARY}*"):
+        if path.is_file():
+            with suppress(OSError):
+                path.unlink()
+
+
 def _temporary_name(name: str) -> str:
     # Only the end of a long name is kept: a file name may have 255 bytes, and a letter up to four.
     return f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{name[-40:]}"

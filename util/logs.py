@@ -50,12 +50,19 @@ def log_to_file(path: str | os.PathLike) -> logging.Handler:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _QuietFileHandler(path, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} could not be opened for the log: {error.strerror}") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     return handler
+
+
+class _QuietFileHandler(logging.FileHandler):
+    """A full disk costs the log its lines, and nobody a page of traceback."""
+
+    def handleError(self, record) -> None:  # noqa: N802 - logging's name
+        pass
 
 
 class _StderrHandler(logging.Handler):

@@ -16,7 +16,7 @@ import numpy as np
 
 from util import chart
 from util.errors import UserError
-from util.files import natural_key, write_csv
+from util.files import natural_key, write_csv, write_text
 from util.html import HTML, figures
 from util.progress import is_training_shown
 from util.util import save_image, tensor2im
@@ -108,6 +108,14 @@ class Visualizer:
         line = self._log.add(epoch, iters, losses, t_comp, t_data, step)
         logger.log(logging.DEBUG if is_training_shown() else logging.INFO, "%s", line)
 
+    def logged(self) -> int:
+        """How many entries the logs hold."""
+        return len(self._log.rows)
+
+    def rewind(self, entries: int) -> None:
+        """Take back what was logged after the first `entries`: the run goes on from there."""
+        self._log.rewind(entries)
+
     def close(self) -> None:
         """At the run's end: bring the page up to date and let browsers stop loading it again."""
         if self._page is not None:
@@ -167,12 +175,33 @@ class LossLog:
         """Mark in the text, which is never begun anew, where this start's entries begin."""
         self._append(self.text_path, f"================ Training Loss ({time.strftime('%c')}) ================\n")
 
+    def rewind(self, entries: int) -> None:
+        """Keep the first `entries` and forget the rest, in both files."""
+        self.rows = self.rows[:entries]
+        if self.rows:
+            self._write_row()
+        else:
+            self.csv_path.unlink(missing_ok=True)
+        kept, seen = [], 0
+        for line in self._text():
+            seen += line.startswith("(epoch:")
+            if seen <= entries or line.startswith("="):
+                kept.append(line)
+        write_text(self.text_path, "".join(kept))
+
+    def _text(self) -> list[str]:
+        """The text's lines, without one that was cut off."""
+        if not self.text_path.is_file():
+            return []
+        lines = self.text_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        return [line for line in lines if line.endswith("\n")]
+
     def add(self, epoch: int, iters: int, losses: Mapping[str, float], t_comp: float, t_data: float, step=None) -> str:
         """Log one entry; returns the line."""
         line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "
         line += "".join(f"{name}: {value:.3f} " for name, value in losses.items())
         self._append(self.text_path, line + "\n")
-        if self._header is None:  # a resumed run says anew what its last attempt said after the checkpoint
+        if self._header is None:  # a run that starts again says anew what its last attempt said from here on
             self.rows = [row for row in self.rows if (row["epoch"], row["iters"]) < (epoch, iters)]
         step = self._reckon(epoch, iters) if step is None else step
         self.rows.append({"step": step, "epoch": epoch, "iters": iters, **{k: float(v) for k, v in losses.items()}})
@@ -208,25 +237,36 @@ class LossLog:
         row = self.rows[-1]
         if self._header is None or not row.keys() <= set(self._header):  # the first entry, or a loss that is new
             self._header = [*self.COLUMNS, *self._names()]
-            write_csv(self.csv_path, self.rows, self._header)
+            try:
+                write_csv(self.csv_path, self.rows, self._header)
+            except UserError as error:
+                self._complain(error)
+                self._header = None
         else:
-            self._append(self.csv_path, ",".join(str(row.get(name, "")) for name in self._header) + "\n")
+            if not self._append(self.csv_path, ",".join(str(row.get(name, "")) for name in self._header) + "\n"):
+                self._header = None  # the line may be cut off: the next one comes with the whole table
 
-    def _append(self, path: Path, text: str) -> None:
+    def _append(self, path: Path, text: str) -> bool:
         try:
             with open(path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(text)
-        except OSError as error:  # a log is no reason to lose a run; the next checkpoint says if the disk is full
-            if not self._complained:
-                logger.warning("%s could not be written (%s); the run goes on", path, error.strerror)
-            self._complained = True
+        except OSError as error:
+            self._complain(f"{path} could not be written ({error.strerror})")
+            return False
+        return True
+
+    def _complain(self, what) -> None:
+        if not self._complained:  # a log is no reason to lose a run; the next checkpoint says if the disk is full
+            logger.warning("%s; the run goes on", what)
+        self._complained = True
 
     def _read(self) -> list[dict[str, float]]:
         if not self.csv_path.is_file():
             return []
         with open(self.csv_path, encoding="utf-8", newline="") as file:
             try:
-                rows = [{k: float(v) for k, v in row.items() if k and v} for row in csv.DictReader(file)]
+                rows = [{k: int(float(v)) if k in self.COLUMNS else float(v) for k, v in row.items() if k and v}
+                        for row in csv.DictReader(file)]
             except ValueError:
                 logger.warning("%s is not readable as a loss table; the charts begin anew", self.csv_path)
                 return []

@@ -25,7 +25,7 @@ from util.files import natural_key
 log = logging.getLogger(__name__)
 
 # What archives write into PatientID (0010,0020) of everybody.
-_NOBODY = re.compile(r"(anon\w*|de-?identified|removed|unknown|none|patient|no ?id|x+|0+|-+)?", re.IGNORECASE)
+NOBODY = re.compile(r"(anon\w*|de-?identified|removed|unknown|none|patient|no ?id|x+|0+|-+)?", re.IGNORECASE)
 
 PatientOf = Callable[[Path], str | None]
 
@@ -131,7 +131,7 @@ def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> Scan:
         header = dicom_series.read_header(path)
     except Exception:  # whatever a damaged header makes pydicom raise
         header = None
-    known = header.patient_id if header and not _NOBODY.fullmatch(header.patient_id) else None
+    known = header.patient_id if header and not NOBODY.fullmatch(header.patient_id) else None
     return Scan(stem_of(path), patient_of(path) or known or stem_of(path), (path,), "dicom", root)
 
 
@@ -173,7 +173,7 @@ def _constant_ids(series: list[Series], root: Path) -> set[str]:
         for header in one.headers:
             folders[header.patient_id].add(header.path.relative_to(root).parts[:-1][:1])
     constant = len(folders) == 1 and all(len(tops) > 1 for tops in folders.values())
-    return {name for name in folders if constant or _NOBODY.fullmatch(name)}
+    return {name for name in folders if constant or NOBODY.fullmatch(name)}
 
 
 def _dicom_patient(one: Series, series: list[Series], root: Path, anonymous: set[str]) -> str:

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from util import distributed
 from util.errors import UserError
 
 TASKS = ("regression", "classification")
@@ -39,7 +40,9 @@ class PredictionLoss(nn.Module):
             # Masked before anything that is not linear: a NaN that entered a square would come back in the gradient.
             error = torch.where(labelled, prediction - target, 0.0)  # (N,)
             total = self._regression(error).sum()
-        return total / labelled.sum().clamp(min=1)
+        # Several processes average their gradients: their mean is to be the mean over the labelled samples of all.
+        labelled = distributed.share(labelled.sum())
+        return total / torch.where(labelled > 0, labelled, 1)
 
     def _regression(self, error):
         if self.kind == "mse":

@@ -90,7 +90,7 @@ def test_a_run_goes_on_bit_for_bit_in_the_middle_of_an_epoch(make, steps, tmp_pa
     assert loader.batches == 2
     steps(whole, loader, 3)                                     # one epoch, and one step of the next
     whole.update_learning_rate()
-    checkpoint.save({"weights": everything(whole), "model": whole.training_state(),
+    checkpoint.save({"weights": everything(whole), "model": whole.training_state(), "pools": whole.pool_state(),
                      "random": checkpoint.random_state()}, tmp_path / "state.pth")
     steps(whole, loader, 3, epoch=2, skip=1)
 
@@ -100,6 +100,7 @@ def test_a_run_goes_on_bit_for_bit_in_the_middle_of_an_epoch(make, steps, tmp_pa
         own = {k.removeprefix(f"{name}."): v for k, v in state["weights"].items() if k.startswith(f"{name}.")}
         resumed.net(name).load_state_dict(own)
     resumed.load_training_state(state["model"])
+    resumed.load_pool_state(state["pools"])
     checkpoint.set_random_state(state["random"])
     steps(resumed, loader, 3, epoch=2, skip=1)
     found = everything(resumed)

@@ -86,7 +86,7 @@ def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path):
     again.print_current_losses(3, 100, {"G_A": 30.0}, 0, 0)
     again.display_current_results(visuals(), 3, True)
     rows = list(csv.DictReader((tmp_path / "Lauf ä 1" / "loss_log.csv").open(encoding="utf-8")))
-    assert [(row["epoch"], row["G_A"]) for row in rows] == [("1.0", "1.0"), ("2.0", "2.0"), ("3", "30.0")]
+    assert [(row["epoch"], row["G_A"]) for row in rows] == [("1", "1.0"), ("2", "2.0"), ("3", "30.0")]
     assert epochs_on(index(tmp_path)) == [3, 2, 1]
     anew = Visualizer(options(tmp_path))
     anew.display_current_results(visuals(), 1, True)

@@ -1,0 +1,145 @@
+"""Plug-ins: files with a model or a data set that stand in a folder of the user's own (`--plugins DIR`).
+
+`DIR/models/foo_model.py` and `DIR/data/foo_dataset.py`, or both right in DIR, are imported as if they stood in
+`models/` and `data/` here, so that what they import by the toolkit's names resolves. A name that exists here is never
+replaced. One folder is in use at a time; an environment variable carries it over to loader processes.
+"""
+import importlib
+import logging
+import os
+import sys
+import traceback
+from contextlib import contextmanager
+from importlib.util import find_spec
+from inspect import isabstract
+from pathlib import Path
+
+from util.errors import UserError
+
+log = logging.getLogger(__name__)
+VARIABLE = "DUIIT_PLUGINS"
+ROOMS = ("models", "data", "util")
+
+
+# -- the folder ----------------------------------------------------------------------------------------------------
+
+def use(folder, remedy="give the folder that holds models/ and data/, or the files themselves"):
+    """Brings the plug-ins of `folder` into reach, in place of those of the folder before; None: no plug-ins.
+
+    Raises UserError, ending in `remedy`, where there is no such folder.
+    """
+    if folder and not Path(folder).is_dir():
+        raise UserError(f"--plugins {folder}: no such folder; {remedy}")
+    chosen = str(Path(folder).resolve()) if folder else ""
+    importlib.invalidate_caches()               # a file may be younger than the last look into its folder
+    if chosen == os.environ.get(VARIABLE, ""):
+        return
+    _forget()
+    os.environ[VARIABLE] = chosen
+    extend(*(room for room in ROOMS if room in sys.modules))
+    if chosen:
+        log.debug("plug-ins from %s", chosen)
+
+
+def extend(*rooms):
+    """Lets each package find the plug-ins in use besides its own modules. `models` and `data` call it when imported."""
+    for room in {*rooms, "util"}:
+        path = sys.modules[room].__path__
+        path.extend(folder for folder in _folders(room) if folder not in path)
+
+
+def _folders(room):
+    """The folders in which plug-ins of one package stand."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return []
+    flat = any(next(Path(folder).glob(f"*_{kind}.py"), None) for kind in ("model", "dataset"))
+    return [str(Path(folder, room))] * Path(folder, room).is_dir() + [folder] * (flat and room != "util")
+
+
+def _forget():
+    """Takes the folder in use, and what was imported from it, out of every package."""
+    for room in ROOMS:
+        package = sys.modules.get(room)
+        if package is not None:
+            package.__path__[:] = [place for place in package.__path__ if place not in _folders(room)]
+    for name, module in list(sys.modules.items()):
+        room, _, member = name.rpartition(".")
+        if room in ROOMS and _is_plugin(getattr(module, "__file__", None)):
+            del sys.modules[name]
+            vars(sys.modules[room]).pop(member, None)
+
+
+def _is_plugin(file):
+    folder = os.environ.get(VARIABLE)
+    return bool(folder and file) and Path(folder) in Path(file).resolve().parents
+
+
+# -- what is in it -------------------------------------------------------------------------------------------------
+
+def names(room, kind):
+    """Every foo for which the package, or a plug-in folder, holds a foo_<kind>.py."""
+    files = (p for folder in sys.modules[room].__path__ for p in Path(folder).glob(f"*_{kind}.py"))
+    return sorted({p.stem.removesuffix(f"_{kind}") for p in files})
+
+
+def find_class(room, name, kind, base, refusal):
+    """The subclass of `base` that <room>/<name>_<kind>.py holds under the name <name><kind>, whatever its case.
+
+    Raises UserError: `refusal` names the option and begins every message; its second part says what there is.
+    """
+    option, missing = refusal
+    if not name.isidentifier() or find_spec(f"{room}.{name}_{kind}") is None:
+        raise UserError(f"{option} {name}: {missing}")
+    module = load(f"{room}.{name}_{kind}")
+    wanted = name.replace("_", "") + kind
+    found = [cls for member, cls in vars(module).items()
+             if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, base)]
+    if not found or found[0] is base:
+        raise UserError(f"{option} {name}: {module.__file__} holds no {base.__name__} whose lower-case name is "
+                        f"{wanted}")
+    if isabstract(found[0]):
+        raise UserError(f"{option} {name}: {module.__file__}: {found[0].__name__} does not define "
+                        f"{', '.join(sorted(found[0].__abstractmethods__))}")
+    return found[0]
+
+
+def load(name):
+    """The module of that name. A plug-in that cannot be imported becomes one line with its file and the reason."""
+    spec = find_spec(name)
+    with blaming(spec.origin if _is_plugin(spec.origin) else None):
+        return importlib.import_module(name)
+
+
+def warn_of_namesake(name):
+    """Says so where a plug-in file is left aside because the project has a module of that name."""
+    room, _, stem = name.partition(".")
+    files = [Path(folder, f"{stem}.py") for folder in _folders(room)]
+    for file in files:
+        if file.is_file() and not _is_plugin(find_spec(name).origin):
+            log.warning("%s is not used: DUIIT has a %s of its own; give the plug-in another name", file, stem)
+
+
+@contextmanager
+def blaming(file=None):
+    """An error that comes out of a plug-in's code becomes one line that names the file, the line and the reason.
+
+    file: the one to name where the error itself leads to none. Other errors pass unchanged.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        place = _place(error) or file
+        if place is None:
+            raise
+        raise UserError(f"{place}: {type(error).__name__}: {getattr(error, 'msg', None) or error}") from error
+
+
+def _place(error):
+    """`file, line N` of the plug-in's code that raised it; None where no plug-in had a part in it."""
+    if isinstance(error, SyntaxError) and _is_plugin(error.filename):
+        return f"{error.filename}, line {error.lineno}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if _is_plugin(f.filename)]
+    return f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else None
