@@ -32,7 +32,7 @@ def starting_point(opt, folder, states):
         return None, trained
     if differing:
         raise UserError(f"--{differing[0]}: the run goes on as it began, and this changes what it computes; leave it "
-                        "out, or start from the weights alone with --epoch_count 1")
+                        "out, or start anew from weights alone with --epoch best or --epoch N")
     return path, True
 
 
@@ -42,4 +42,4 @@ def refuse_other_data(opt, recorded, images, images_then):
     if images != images_then or differing:
         what = f"{images} images instead of {images_then}" if images != images_then else f"another {differing[0]}"
         raise UserError(f"--dataroot {opt.dataroot}: these are not the data that the run began with ({what}); bring "
-                        "those back, or start from the weights alone with --epoch_count 1")
+                        "those back, or start anew from weights alone with --epoch best or --epoch N")

@@ -3,11 +3,13 @@
 The undisturbed run is made in this process. The others are its children by fork, which find everything imported: a
 start costs milliseconds instead of seconds.
 """
+import io
 import os
 import random
 import resource
 import shutil
 import signal
+import sys
 import time
 
 import pytest
@@ -45,9 +47,7 @@ def fork(command, prepare=lambda: None, heard=False):
     code = 70
     try:
         if not heard:
-            null = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
+            sys.stderr = io.StringIO()
         prepare()
         main(command)
     except SystemExit as stop:
@@ -221,8 +221,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path, capfd, phan
     for command in (go_on(tmp_path, "run"), words("cycle_gan", phantom, tiny, tmp_path, "run")):
         capfd.readouterr()
         assert ended(fork(command, heard=True)) == 2
-        told = capfd.readouterr().err
-        print("HEARD", told)
+        told, = capfd.readouterr().err.splitlines()
         assert told.startswith("error: ")
         assert f"process {child} on " in told
     os.kill(child, 0)

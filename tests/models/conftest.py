@@ -13,7 +13,8 @@ from util import checkpoint
 torch.set_num_threads(1)
 
 TINY = ["--netG", "resnet_1blocks", "--ngf", "4", "--ndf", "4", "--netD", "n_layers", "--n_layers_D", "1",
-        "--load_size", "36", "--crop_size", "32", "--gpu_ids", "-1", "--num_threads", "0", "--batch_size", "2", "--lr", "0.01"]
+        "--load_size", "36", "--crop_size", "32", "--gpu_ids", "-1", "--num_threads", "0", "--batch_size", "2",
+        "--lr", "0.01"]
 
 
 def write_cohort(folder, patients, labels, slices=2, size=36, seed=0):
