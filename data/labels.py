@@ -9,6 +9,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from data.readers import find_scans, header_age, parse_age, stem_patient
@@ -178,13 +179,19 @@ def find_labelled_scans(root: Path, opt: object = None, *, modalities: tuple[str
                        getattr(opt, "task", None) or "regression")
 
 
+@lru_cache(maxsize=64)
+def _tell(message: str) -> None:
+    """Once a process: a command may read the same table for several parts of its work."""
+    log.info(message)
+
+
 def label_scans(scans: list[Scan], root: Path, label_column: str | None = None, id_column: str | None = None,
                 task: str = "regression") -> list[Scan]:
     """`scans` with the labels of the table under `root`; for regression on age, else with the headers' ages."""
     labels = read_labels(root, label_column, id_column, task)
     if labels:
         scans = labels.attach(scans)
-        log.info("%s: labels from column '%s'", labels.path, labels.column)
+        _tell(f"{labels.path}: labels from column '{labels.column}'")
     ages_wanted = labels.is_age if labels else not label_column or _is_age(_key(label_column))
     if task != "regression" or not ages_wanted:
         return scans
