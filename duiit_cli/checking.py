@@ -1,5 +1,6 @@
 """What `duiit data check` prints and writes: a table of the modalities, the problems, the data's fingerprint."""
 import logging
+import sys
 from pathlib import Path
 
 import click
@@ -18,7 +19,8 @@ log = logging.getLogger(__name__)
 def check(opt):
     """Exit status 0 clean or with warnings, 2 with errors (with --strict, with warnings too)."""
     modalities, problems = check_folder(opt)
-    console = Console(highlight=False, soft_wrap=True)
+    # In a file or a pipe there is no width to fit into: better a wide table than squeezed columns.
+    console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     console.print(_table(modalities, opt))
     for p in problems:
         colour = "red" if p.level == "error" else "yellow"
