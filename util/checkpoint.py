@@ -5,8 +5,10 @@ comment of the zip archive that torch writes: other programs read the file as ev
 """
 import hashlib
 import os
+import pickle
 import random
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -79,8 +81,13 @@ def load(path, device="cpu"):
     try:
         if sealed(path) is False:
             raise ValueError("its checksum is wrong: the file was damaged after it was written")
-        return torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:              # torch, pickle and zipfile each raise their own kinds
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")     # of what it then refuses in words that are ours
+            return torch.load(path, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        raise UserError(f"{path}: not readable as a checkpoint (it is damaged, or holds more than tensors and plain "
+                        "values, which could run as a program and was not opened); use another file") from None
+    except Exception as error:              # torch and zipfile each raise their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not readable as a checkpoint ({reason[:120]}); use another epoch's") from None
 
