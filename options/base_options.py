@@ -52,7 +52,8 @@ class BaseOptions(CommandOptions):
                        help="use at most this many images")
         g.add_argument("--batch_size", type=POSITIVE, default=1, help="images a step (of each modality)")
         g.add_argument("--serial_batches", action="store_true", help="take the images in order, without shuffling")
-        g.add_argument("--num_threads", type=COUNT, default=4, help="loader processes (at most one a core is used)")
+        g.add_argument("--num_threads", type=COUNT, default=4,
+                       help="processes that read files, in `data check` and for plug-in data sets (at most one a core)")
         g.add_argument("--cache_dir", help="where decoded images are kept (default: duiit in the user's cache folder)")
 
     def _images(self, g):
