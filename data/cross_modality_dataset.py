@@ -10,11 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from data import splits
-from data.base_dataset import BaseDataset
 from data.modality_dataset import (
-    TargetImages,
+    PreparedDataset,
     check_batches,
-    collate,
     describe_labels,
     loader_of,
     report_labels,
@@ -26,10 +24,7 @@ log = logging.getLogger(__name__)
 NOT_MODALITIES = ("truth",)              # scoring material that the phantom puts beside the modalities
 
 
-class CrossModalityDataset(BaseDataset):
-    prepared = True
-    collate = staticmethod(collate)
-
+class CrossModalityDataset(PreparedDataset):
     def __init__(self, opt):
         super().__init__(opt)
         self.target, self.sources = self.find_modalities(opt)
@@ -40,7 +35,6 @@ class CrossModalityDataset(BaseDataset):
             self._publish(opt)
         self._narrow(opt.phase)
         self.keys = self.item_keys()
-        self.epoch = 0
 
     # -- what there is -----------------------------------------------------------------------------------------
 
@@ -90,10 +84,6 @@ class CrossModalityDataset(BaseDataset):
         """The target's rows of any part of the split."""
         return [r for r, p in zip(self.target_rows, self.parts[self.target], strict=True) if p == part]
 
-    def held_out(self, part):
-        """Loader of the target's slices of a part of the split, whole and in order."""
-        return TargetImages(self.members[self.target], self.target_part(part)).loader()
-
     # -- serving -----------------------------------------------------------------------------------------------
 
     def item_keys(self):
@@ -101,19 +91,9 @@ class CrossModalityDataset(BaseDataset):
         several = len(self.sources) > 1
         return {self.target: "B", **{s: f"A_{s}" if several else "A" for s in self.sources}}
 
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
     def __len__(self):
         """Images of the largest modality: in an epoch each is seen about once, those of the others more often."""
         return max(len(d) for d in self.members.values())
-
-    def __getitem__(self, index):
-        return collate([self._draw(index)], single=True)
-
-    def __getitems__(self, indices):
-        """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
-        return [self._draw(index) for index in indices]
 
     def _draw(self, index):
         rng = np.random.default_rng([self.opt.seed, self.epoch, index])

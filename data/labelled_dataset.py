@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from data import splits
-from data.base_dataset import BaseDataset
 from data.cross_modality_dataset import modality_folders
 from data.modality_dataset import (
-    TargetImages,
+    PreparedDataset,
     check_batches,
-    collate,
     describe_labels,
     loader_of,
     report_labels,
@@ -25,10 +23,7 @@ from util.errors import UserError
 log = logging.getLogger(__name__)
 
 
-class LabelledDataset(BaseDataset):
-    prepared = True
-    collate = staticmethod(collate)
-
+class LabelledDataset(PreparedDataset):
     @staticmethod
     def modify_commandline_options(parser, is_train):
         if is_train:
@@ -61,7 +56,6 @@ class LabelledDataset(BaseDataset):
                 report_labels(name, member.rows)
         self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
                      if row.label is not None or not training]
-        self.epoch = 0
         if training and not self.flat:
             raise UserError(f"{main.folder}: no training image has a label, and no --extra folder brings any; "
                             "add a labels.csv")
@@ -82,22 +76,8 @@ class LabelledDataset(BaseDataset):
         """The target's rows of any part of the split."""
         return self.by_part[part]
 
-    def held_out(self, part):
-        """Loader of the target's slices of a part of the split, whole and in order."""
-        return TargetImages(self.members[self.target], self.by_part[part]).loader()
-
-    def set_epoch(self, epoch):
-        self.epoch = epoch
-
     def __len__(self):
         return len(self.flat)
-
-    def __getitem__(self, index):
-        return collate([self._draw(index)], single=True)
-
-    def __getitems__(self, indices):
-        """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
-        return [self._draw(index) for index in indices]
 
     def _draw(self, index):
         member, i = self.flat[index]

@@ -90,6 +90,29 @@ def collate(items, single=False):
     return batch
 
 
+class PreparedDataset(BaseDataset):
+    """What the data sets that are put together from modalities have in common. A subclass fills `members` and `target`,
+    and implements __len__, `target_part` and `_draw`."""
+
+    prepared = True
+    collate = staticmethod(collate)
+    epoch = 0
+
+    def set_epoch(self, epoch):
+        self.epoch = epoch
+
+    def __getitem__(self, index):
+        return collate([self._draw(index)], single=True)
+
+    def __getitems__(self, indices):
+        """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
+        return [self._draw(index) for index in indices]
+
+    def held_out(self, part):
+        """Loader of the target's slices of a part of the split, whole and in order."""
+        return TargetImages(self.members[self.target], self.target_part(part)).loader()
+
+
 class TargetImages(torch.utils.data.Dataset):
     """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
 

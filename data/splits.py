@@ -98,6 +98,21 @@ def write(folder, rows_by_modality, parts, split_by):
 
 def read(folder, rows_by_modality, split_by):
     """The parts of the rows as split.csv says. Images and patients it does not name belong to no part (None)."""
+    known = _table(folder)
+    return {m: [known.get((m, r.patient, *_where(r, split_by))) for r in rows] for m, rows in rows_by_modality.items()}
+
+
+def patients_parts(folder, modality):
+    """{patient of the modality: {parts that hold images of theirs}}, as split.csv says."""
+    parts = {}
+    for (of, patient, *_), part in _table(folder).items():
+        if of == modality:
+            parts.setdefault(patient, set()).add(part)
+    return parts
+
+
+def _table(folder):
+    """{(modality, patient, file, slice): part}: what split.csv holds. Raises UserError."""
     path = Path(folder) / NAME
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:          # a spreadsheet may have saved it again
@@ -110,7 +125,7 @@ def read(folder, rows_by_modality, split_by):
     wrong = next((part for part in known.values() if part not in PARTS), None)
     if wrong is not None:
         raise UserError(f"{path}: split {wrong!r} is none of {', '.join(PARTS)}; restore it or start a new run")
-    return {m: [known.get((m, r.patient, *_where(r, split_by))) for r in rows] for m, rows in rows_by_modality.items()}
+    return known
 
 
 def _where(row, split_by):

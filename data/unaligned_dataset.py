@@ -32,7 +32,7 @@ class UnalignedDataset(CrossModalityDataset):
 
     def load(self, modality, opt):
         channels = opt.output_nc if modality == self.target else opt.input_nc
-        return (SideA if modality == "A" else SideB)(opt, opt.dataroot, channels)
+        return SIDES[modality](opt, opt.dataroot, channels)
 
     def split(self, opt, rows):
         parts = {m: [r.file.split("/")[0][:-1] for r in members] for m, members in rows.items()}
@@ -57,3 +57,6 @@ class SideA(ModalityDataset):
 class SideB(SideA):
     """Everything under trainB, valB and testB."""
     modality = "B"
+
+
+SIDES = {"A": SideA, "B": SideB}

@@ -6,7 +6,6 @@ Both are kept in the run's folder: `calibration_<epoch>.json`, bound to its weig
 run that has none (stopped, or of another epoch) gets them on its first `duiit predict`, while its data are there.
 """
 import copy
-import csv
 import hashlib
 import json
 import logging
@@ -18,9 +17,7 @@ import numpy as np
 
 from data import fingerprint, splits
 from data.intensity import ct_window
-from data.modality_dataset import loader_of
-from data.unaligned_dataset import SideA, SideB
-from duiit_cli.inference import read
+from duiit_cli.inference import own_scans, read
 from duiit_cli.scan_answers import label_of, of_scan, slice_answers, used_slices
 from options import run_file
 from util import checkpoint
@@ -186,22 +183,14 @@ def target_scans(opt):
     """The target's scans in the run's own data. Raises UserError."""
     if not opt.dataroot or not Path(opt.dataroot).is_dir():
         raise UserError(f"--dataroot {opt.dataroot}: no such folder; say where the run's data are now")
-    if opt.dataset_mode == "unaligned":
-        return {"A": SideA, "B": SideB}[opt.target].find_scans(Path(opt.dataroot), opt)
-    return loader_of(opt.target).find_scans(Path(opt.dataroot) / opt.target, opt)
+    return own_scans(opt, opt.target)
 
 
 def parts_of(folder, opt):
     """{patient of the target: {parts of the split that hold images of theirs}}. Raises UserError."""
     if not (folder / splits.NAME).is_file():
         raise UserError(f"{folder}: holds no {splits.NAME}, so who was trained on is not known")
-    splits.read(folder, {}, opt.split_by)               # says what is wrong with it
-    parts = defaultdict(set)
-    with (folder / splits.NAME).open(newline="", encoding="utf-8-sig") as file:
-        for line in csv.DictReader(file):
-            if line["modality"] == opt.target:
-                parts[line["patient"]].add(line["split"])
-    return dict(parts)
+    return splits.patients_parts(folder, opt.target)
 
 
 def _read(path):

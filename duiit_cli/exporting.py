@@ -13,11 +13,9 @@ from torch import nn
 
 from data import transforms
 from data.intensity import PERCENTILES
-from data.modality_dataset import loader_of
 from data.slice import DISPLAY, HU
-from data.unaligned_dataset import SideA, SideB
 from duiit_cli import __version__
-from duiit_cli.inference import load_model, read, target_intensity
+from duiit_cli.inference import load_model, own_scans, read, target_intensity
 from models import networks
 from util.errors import UserError
 from util.files import atomic_path, write_json
@@ -250,21 +248,15 @@ def _pt2(file):
 def _real_images(opt, modality, channels):
     """(a PreparedScan of the run's data cut to a few images, where it comes from); (None, "seeded noise") without."""
     noise = None, "seeded noise"
-    root = Path(opt.dataroot) if opt.dataroot else None
-    if root is None or not root.is_dir():
+    if not opt.dataroot or not Path(opt.dataroot).is_dir():
         return noise
     try:
-        if opt.dataset_mode == "unaligned":
-            scans = {"A": SideA, "B": SideB}[modality].find_scans(root, opt)
-        else:
-            root = root / modality
-            scans = loader_of(modality).find_scans(root, opt)
-        found = read(scans[0], modality, channels, opt)
+        found = read(own_scans(opt, modality)[0], modality, channels, opt)
     except (UserError, OSError, KeyError) as error:
         log.warning("no real images to compare on: %s", error)
         return noise
     found.images = [i for i, empty in zip(found.images, found.empty, strict=True) if not empty][:SAMPLES]
-    return (found, f"{len(found.images)} real images of {root} and seeded noise") if found.images else noise
+    return (found, f"{len(found.images)} real images of {found.scan.root} and seeded noise") if found.images else noise
 
 
 def _padded(image, multiple, smallest):

@@ -11,6 +11,7 @@ from data.cross_modality_dataset import modality_folders
 from data.intensity import ct_window
 from data.modality_dataset import loader_of, typical_range
 from data.slice import DISPLAY, GREY, HU
+from data.unaligned_dataset import SIDES
 from duiit_cli import __version__
 from models import create_model, networks
 from models.networks import architecture
@@ -168,11 +169,9 @@ def _given_range(opt):
 
 
 def _rows(opt, modality):
-    from data.unaligned_dataset import SideA, SideB
-
     channels = opt.output_nc if modality == opt.target else opt.input_nc
     if opt.dataset_mode == "unaligned":
-        return (SideA if modality == "A" else SideB)(opt, opt.dataroot, channels).rows
+        return SIDES[modality](opt, opt.dataroot, channels).rows
     folder = Path(opt.dataroot) / modality
     if not folder.is_dir():
         raise UserError(f"--dataroot {opt.dataroot}: has no folder {modality}; say --sources and --target")

@@ -1,5 +1,6 @@
 """Running trained networks over scans and prepared slices: what test, translate and predict share."""
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,15 +10,13 @@ from data.cohort import prepared_scan
 from data.intensity import Intensity, ct_window
 from data.modality_dataset import loader_of
 from data.slice import HU
+from data.unaligned_dataset import SIDES
 from models import create_model, networks
 from util.errors import UserError
 
 
 def load_model(opt, needs):
     """The run's model, ready to use: weights loaded, in eval mode. needs: "translator" or "predictor"."""
-    if not opt.isTrain:
-        for name, default in (("n_epochs", 0), ("lr_policy", "linear")):      # read by plug-ins written for the toolkit
-            opt.__dict__.setdefault(name, default)
     model = create_model(opt)
     if not hasattr(model, needs):
         raise UserError(f"--name {opt.name}: a run of --model {opt.model} has no {needs}")
@@ -30,6 +29,14 @@ def target_intensity(opt):
     """How the target's [-1, 1] goes back to its unit: the CT window, or the median range of the training scans."""
     low, high, unit = opt.target_range
     return ct_window(opt.ct_window) if unit == HU else Intensity(low, high, unit)
+
+
+def own_scans(opt, modality):
+    """The labelled scans of one modality in the run's own data, under --dataroot. Raises UserError."""
+    root = Path(opt.dataroot)
+    if opt.dataset_mode == "unaligned":
+        return SIDES[modality].find_scans(root, opt)
+    return loader_of(modality).find_scans(root / modality, opt)
 
 
 @dataclass

@@ -11,13 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from data import create_dataset, readers
-from data.cohort import prepared_scan
-from data.intensity import ct_window
-from data.modality_dataset import loader_of
 from data.readers.common import stem_of
 from data.slice import HU
 from duiit_cli import plain_testing
-from duiit_cli.inference import load_model, predict, target_intensity, translate
+from duiit_cli.inference import load_model, read, target_intensity, translate
+from duiit_cli.scan_answers import slice_answers
 from models import find_model_using_name
 from util import metrics
 from util.errors import UserError
@@ -78,14 +76,9 @@ class Test:
         self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
 
     def _answers(self, images):
-        """One answer an image: a number, or a class's name. Images of one size go in batches."""
-        answers = [None] * len(images)
-        for shape in dict.fromkeys(i.shape for i in images):
-            chosen = [n for n, i in enumerate(images) if i.shape == shape]
-            found = predict(self.model.predictor(), [images[n] for n in chosen], self.opt, self.model.device)
-            for n, answer in zip(chosen, found, strict=True):
-                answers[n] = self.opt.classes[int(answer.argmax())] if answer.ndim else float(answer)
-        return answers
+        """One answer an image: a number, or a class's name."""
+        answers = slice_answers(self.model.predictor(), images, self.opt, self.model.device)
+        return [self.opt.classes[int(a.argmax())] if a.ndim else float(a) for a in answers]
 
     def _record(self, modality, seen_as, rows, answers):
         for row, answer in zip(rows, answers, strict=True):
@@ -208,10 +201,8 @@ class Truth:
         if not found:
             return None
         scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
-        loader = loader_of(self.opt.target)
-        done, _ = prepared_scan(scan, lambda s: loader.prepare(s, self.opt), ct_window(self.opt.ct_window),
-                                self.opt.output_nc, self.opt)
-        return done[row.index if len(done) > row.index and len(done) > 1 else 0][1]
+        images = read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+        return images[row.index if len(images) > row.index else 0]
 
     def errors(self, fake, true):
         """MAE in the target's unit (within the window), PSNR and SSIM on [-1, 1], of the first channel."""
