@@ -10,6 +10,7 @@ ROOMS = ("duiit_cli", "options", "models", "data", "util")
 
 DICOM = ["python-gdcm>=3.0.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.1", "onnxruntime>=1.20"]
+CLUSTER = ["submitit>=1.5"]
 VISDOM = ["visdom>=0.2.4", "tornado>=6.5,<6.6"]
 
 setup(
@@ -37,13 +38,17 @@ setup(
         "click>=8.1.7,<9",
         "rich>=13.6",
         "dominate>=2.9",
+        "matplotlib>=3.8",
+        "torchmetrics>=1.4",
+        "torch-fidelity>=0.3",
     ],
     extras_require={
         "visdom": VISDOM,
         "dicom": DICOM,
         "export": EXPORT,
+        "cluster": CLUSTER,
         "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "SimpleITK>=2.3", *VISDOM,
-                 *EXPORT],
+                 *EXPORT, *CLUSTER],
     },
     entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},
     classifiers=[
