@@ -76,24 +76,38 @@ class Test:
         self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
 
     def _answers(self, images):
-        """One answer an image: a number, or a class's name."""
-        answers = slice_answers(self.model.predictor(), images, self.opt, self.model.device)
-        return [self.opt.classes[int(a.argmax())] if a.ndim else float(a) for a in answers]
+        """(N,) labels, or (N, K) class probabilities."""
+        return slice_answers(self.model.predictor(), images, self.opt, self.model.device)
 
     def _record(self, modality, seen_as, rows, answers):
         for row, answer in zip(rows, answers, strict=True):
+            chances = {f"p_{c}": float(p) for c, p in zip(self.opt.classes, answer, strict=True)} if _is_class(answer) \
+                else {}
             self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
-                              "slice": row.index + 1, "label": row.label, "prediction": answer})
+                              "slice": row.index + 1, "label": row.label, "prediction": self._said(answer), **chances})
+
+    def _said(self, answer):
+        """A number, or the name of the likeliest class; None where nothing was asked."""
+        if answer is None:
+            return None
+        return self.opt.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
 
     def _errors(self, rows, answers):
         known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
-        labels, answers = [r.label for r, _ in known], [a for _, a in known]
+        labels, answers, patients = [r.label for r, _ in known], [a for _, a in known], [r.patient for r, _ in known]
+        means = metrics.by_group(answers, patients)
         if self.opt.task == "classification":
-            return {"by_image": metrics.classification_errors(answers, labels)}
-        patients = [r.patient for r, _ in known]
-        means, truths = metrics.by_group(answers, patients), metrics.by_group(labels, patients)
+            # A patient whose images have different classes has none of their own.
+            of = {p: {lb for lb, q in zip(labels, patients, strict=True) if q == p} for p in means}
+            whole = [p for p in means if len(of[p]) == 1]
+            return {"by_image": self._class_errors(answers, labels),
+                    "by_patient": self._class_errors([means[p] for p in whole], [next(iter(of[p])) for p in whole])}
+        truths = metrics.by_group(labels, patients)
         return {"by_image": metrics.regression_errors(answers, labels),
                 "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
+
+    def _class_errors(self, chances, labels):
+        return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.classes)
 
     def _floor(self, rows):
         """Always answering what the target's training images have on average (or most often)."""
@@ -101,7 +115,7 @@ class Test:
         if not training:
             return {}
         if self.opt.task == "classification":
-            constant = max(set(training), key=training.count)
+            constant = np.asarray([training.count(c) / len(training) for c in self.opt.classes])
         else:
             constant = float(np.mean(training))
         return {"predict_the_mean": self._errors(rows, [constant] * len(rows))}
@@ -141,6 +155,7 @@ class Test:
             tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
             name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
             save_images(self.page, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
+            answer = self._said(answer)
             if answer is not None:
                 label = "unknown" if row.label is None else _short(row.label)
                 self.page.add_text(f"label {label}, read from the translation as {_short(answer)}")
@@ -210,6 +225,10 @@ class Truth:
         unit = self.intensity.unit
         return {f"mae_{unit}_in_window": errors["mae"] * (self.intensity.high - self.intensity.low) / 2,
                 "psnr": errors["psnr"], "ssim": errors["ssim"]}
+
+
+def _is_class(answer):
+    return answer is not None and np.ndim(answer) > 0
 
 
 def _of_volume(row):

@@ -21,25 +21,46 @@ def regression_errors(predictions, labels):
             "pearson_r": float(stats.pearsonr(predictions, labels).statistic) if varied else None}
 
 
-def classification_errors(predictions, labels):
+def classification_errors(predictions, labels, probabilities=None, classes=()):
     """Predicted and true class names (N,) -> {n, accuracy, balanced_accuracy}; {} for N = 0.
 
-    balanced_accuracy is the mean over the classes that occur of the share of their images that are recognised.
+    balanced_accuracy is the mean over the classes that occur of the share of their images that are recognised. With
+    probabilities (N, K) of the K `classes` there is `auroc` too.
     """
     predictions, labels = np.asarray(predictions, object), np.asarray(labels, object)
     if not len(labels):
         return {}
     right = predictions == labels
     recalls = [right[labels == name].mean() for name in dict.fromkeys(labels)]
-    return {"n": len(labels), "accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls))}
+    ranks = {} if probabilities is None else {"auroc": auroc(probabilities, labels, classes)}
+    return {"n": len(labels), "accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls)), **ranks}
+
+
+def auroc(probabilities, labels, classes):
+    """Area under the ROC curve, (N, K) probabilities and (N,) class names -> the mean over classes of one against the
+    rest; None where no class has images on both sides.
+
+    The area is the chance that an image of the class is given a higher probability of it than one that is not, ties
+    counting half: the Mann-Whitney statistic over the number of pairs.
+    """
+    probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, object)
+    areas = []
+    for column, name in enumerate(classes):
+        is_it = np.asarray([label == name for label in labels])
+        if is_it.any() and not is_it.all():
+            positive, negative = probabilities[is_it, column], probabilities[~is_it, column]
+            ranked = stats.mannwhitneyu(positive, negative, method="asymptotic").statistic
+            areas.append(float(ranked) / (len(positive) * len(negative)))
+    return float(np.mean(areas)) if areas else None
 
 
 def by_group(values, groups):
-    """Mean of `values` over each group, in the groups' first order: {group: mean}."""
+    """Mean of `values` (N,) or (N, K) over each group, in the groups' first order: {group: mean, a number or (K,)}."""
     members = {}
     for value, group in zip(values, groups, strict=True):
         members.setdefault(group, []).append(value)
-    return {group: float(np.mean(v)) for group, v in members.items()}
+    means = {group: np.mean(v, axis=0) for group, v in members.items()}
+    return {group: m if m.ndim else float(m) for group, m in means.items()}
 
 
 def image_errors(image, truth, data_range):

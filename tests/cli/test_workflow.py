@@ -251,6 +251,11 @@ def test_classification_from_training_to_prediction(tmp_path, duiit, tiny, class
     run = ["--checkpoints_dir", tmp_path, "--name", "kinds"]
     assert duiit("train", "--dataroot", classes, "--preset", tiny, "--task", "classification", *run) == 0
     assert duiit("test", *run, "--results_dir", tmp_path / "results") == 0
+    errors = json.loads((tmp_path / "results" / "kinds" / "test_latest" / "metrics.json").read_text())["predictor"]
+    assert errors["by_patient"]["n"] == 1 and errors["by_image"]["n"] == 2
+    assert set(errors["by_image"]) == {"n", "accuracy", "balanced_accuracy", "auroc"}
+    for row in table(tmp_path / "results" / "kinds" / "test_latest" / "predictions.csv"):
+        assert row["prediction"] == ("ill" if float(row["p_ill"]) > float(row["p_well"]) else "well")
     assert duiit("translate", *run, "--input", classes / "t1", "--output", tmp_path / "syn") == 0
     assert {r["label"] for r in table(tmp_path / "syn" / "labels.csv")} == {"ill", "well"}
     assert duiit("predict", *run, "--input", classes / "ct", "--output", tmp_path / "kinds.csv") == 0
