@@ -28,7 +28,7 @@ def one_run(folder, seed, args):
     data, runs = folder / "phantom", folder / "runs"
     call("data", "phantom", "--output", data, "--ct_patients", args.patients, "--mri_patients", 0, "--pet_patients", 0,
          "--size", args.size, "--seed", seed)
-    call("train", "--model", "predictor", "--preset", "phantom_predictor", "--dataroot", data, "--name", "p",
+    call("train", "--model", "predictor", "--preset", "phantom", "--dataroot", data, "--name", "p",
          "--load_size", args.size, "--crop_size", args.size, "--val_fraction", 0.2, "--test_fraction", 0.5,
          "--val_freq", 1, "--seed", seed, "--split_seed", seed, "--no_html", "--display_id", 0, "--device", "cpu",
          "--checkpoints_dir", runs, "--cache_dir", folder / "cache")

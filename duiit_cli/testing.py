@@ -27,14 +27,15 @@ from util.visualizer import save_images
 log = logging.getLogger(__name__)
 
 
-def test(opt):
+def test(opt, where=None):
+    """Tests the run that `opt` names; `where` is the folder to fill, if not the one under --results_dir. Returns 0."""
     if plain_testing.is_needed(opt):
         return plain_testing.test(opt)
     kind = find_model_using_name(opt.model)
     needs = "translator" if hasattr(kind, "translator") else "predictor"
     dataset = create_dataset(opt).dataset
     model = load_model(opt, needs)
-    where = Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
+    where = where or Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
     with atomic_folder(where, force=True) as folder:
         summary = Test(opt, dataset, model, HTML(folder, f"{opt.name}: {opt.phase} images, {opt.epoch}")).go(folder)
     for line in summary:
@@ -55,7 +56,8 @@ class Test:
         """Fills `folder`; returns lines that sum it up."""
         if self.predicts:
             self._target()
-        translated = [self._source(s) for s in self.dataset.sources]
+        translates = hasattr(self.model, "translator")      # a model may learn from sources and translate none
+        translated = [self._source(s) for s in self.dataset.sources] if translates else []
         if not self.rows:
             raise UserError(f"--phase {self.opt.phase}: no image of {self.opt.name} is in this part of the split")
         self._tables()

@@ -40,7 +40,7 @@ class Demo:
         return report["predictor"]
 
     def predictor(self, name, *words):
-        self.train(name, "--model", "predictor", "--preset", "phantom_predictor", *words)
+        self.train(name, "--model", "predictor", "--preset", "phantom", *words)
         return self.test(name)
 
     def go(self):

@@ -41,17 +41,29 @@ class CommandOptions:
         the values below the command line, {name: value}."""
         parser = self.initialize(OptionParser(argv))
         given, _ = parser.given()
-        preset = presets.read(given["preset"]) if given.get("preset") else {}
-        run = self._run_layer(parser, {**preset, **given})
+        whole = presets.read(given["preset"]) if given.get("preset") else {}
+        run = self._run_layer(parser, {**presets.top(whole), **given})
+        self._use_plugins(given, {**run, **presets.top(whole)}, run)
+        preset = presets.of_training(whole, given.get("model", run.get("model"))) if whole else {}
         parser.layers = {**run, **preset}
-        self._use_plugins(given, parser.layers, run)
         chosen = {}
         for option, package in (("model", "models"), ("dataset_mode", "data")):
             chosen[option] = given.get(option, parser.layers.get(option, parser.get_default(option)))
             if chosen[option] is not None:
                 self._extend(parser, package, str(chosen[option]))
-        parser.layers = {**run, **presets.check(preset, parser, given.get("preset"), chosen["model"])}
+        others = self.options_of_all() if len(presets.top(whole)) < len(whole) else ()
+        parser.layers = {**run, **presets.check(preset, parser, given.get("preset"), chosen["model"], others)}
         return parser
+
+    def options_of_all(self):
+        """Names of the options of every model and data set that training knows."""
+        from options.train_options import TrainOptions
+
+        parser = TrainOptions().initialize(OptionParser())
+        for package, names in (("models", "model_names"), ("data", "dataset_names")):
+            for name in getattr(import_module(package), names)():
+                import_module(package).get_option_setter(name)(parser, True)
+        return {a.dest for a in parser._actions}
 
     def _run_layer(self, parser, chosen):
         if not (self.from_run or chosen.get("continue_train")):

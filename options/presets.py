@@ -1,4 +1,10 @@
-"""Presets: TOML files with option values, one file an experiment, shipped in options/presets or written by the user."""
+"""Presets: TOML files with option values, one file an experiment, shipped in options/presets or written by the user.
+
+What stands at the top of a file holds for every training. A file may go on with tables: `[translator]` holds for
+models that translate, `[predictor]` for the others, `[start]` for the training that a predictor starts from, and
+`[method]` says of a comparison's method what no option says (duiit_cli/experiments/methods.py). Such a file speaks of
+several models, so it may name options that the one at hand does not have.
+"""
 import tomllib
 from pathlib import Path
 
@@ -6,10 +12,16 @@ from options.parsing import check_value, nearest, option_actions
 from util.errors import UserError
 
 FOLDER = Path(__file__).parent / "presets"
+TABLES = ("method", "translator", "start", "predictor")
 
 
 def names():
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
+
+
+def scales():
+    """Names of the presets that are not a method's: sizes and schedules for any."""
+    return [n for n in names() if "method" not in read(n)]
 
 
 def read(name_or_file):
@@ -24,14 +36,47 @@ def read(name_or_file):
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise UserError(f"--preset {path}: not readable as TOML: {error}") from None
-    return {k.replace("-", "_"): v for k, v in values.items()}
+    values = {k.replace("-", "_"): v for k, v in values.items()}
+    for key, value in values.items():
+        if isinstance(value, dict) and key not in TABLES:
+            raise UserError(f"--preset {path}: unknown table [{key}]; there are {', '.join(TABLES)}")
+    return {k: {o.replace("-", "_"): v for o, v in value.items()} if isinstance(value, dict) else value
+            for k, value in values.items()}
 
 
-def check(values, parser, name_or_file, model=None):
-    """The preset's values, each checked against the option it names. model: whose options they are, for the message."""
+def top(values):
+    """What holds for every training."""
+    return {k: v for k, v in values.items() if not isinstance(v, dict)}
+
+
+def of_training(values, model=None):
+    """{option: value} for one training: the top, and the table of the model, or the file's first one.
+
+    model: name of the model that is asked for, or None.
+    """
+    tables = {k: v for k, v in values.items() if k in ("translator", "predictor")}
+    if model is None:
+        table = next(iter(tables.values()), {})
+    else:
+        table = tables.get(kind_of(model), {}) if tables else {}
+    return {**top(values), **table}
+
+
+def kind_of(model):
+    """`translator` or `predictor`: which table speaks of the model of this name. Raises UserError."""
+    from models import find_model_using_name  # late: it imports torch
+
+    return "translator" if hasattr(find_model_using_name(model), "translator") else "predictor"
+
+
+def check(values, parser, name_or_file, model=None, left_out=()):
+    """The preset's values, each checked against the option it names. model: whose options they are, for the message.
+    left_out: options that other models have, which the preset may name in vain."""
     actions = {a.dest: a for a in option_actions(parser) if a.dest != "preset"}
     checked = {}
     for key, value in values.items():
+        if key not in actions and key in left_out:
+            continue
         if key not in actions:
             of = f" with --model {model}" if model else ""
             raise UserError(f"--preset {name_or_file}: unknown option {key}{of}{nearest(key, actions)}")

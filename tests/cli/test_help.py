@@ -126,7 +126,7 @@ def complete(words, incomplete):
     (["train"], "--direction=", ["AtoB", "BtoA"]),
     (["train", "--model"], "", ["cycle_gan", "duiit", "predictor"]),
     (["train", "--dataset_mode"], "l", ["labelled"]),
-    (["train", "--preset"], "phantom_", ["phantom_predictor"]),
+    (["train", "--preset"], "pha", ["phantom"]),
     (["translate", "--name", "nosuch", "--format"], "n", ["npy", "nifti"])])
 def test_completion(words, incomplete, found):
     assert complete(words, incomplete) == found

@@ -21,7 +21,7 @@ def table(path):
 
 
 def train(duiit, folder, data, *words):
-    assert duiit("train", "--model", "predictor", "--dataroot", data, "--preset", "phantom_predictor",
+    assert duiit("train", "--model", "predictor", "--dataroot", data, "--preset", "phantom",
                  "--load_size", 32, "--crop_size", 32, "--n_epochs", 2, "--n_epochs_decay", 0, "--steps_per_epoch", 8,
                  "--no_html", "--display_id", 0, "--device", "cpu", "--checkpoints_dir", folder, *words) == 0
 

@@ -1,0 +1,208 @@
+"""Runs the tasks of a plan, each in a process of its own, as soon as those it needs have ended well.
+
+Locally that process is a child of this one and ends with it, however that ends. On a cluster it is a job, handed over
+through submitit. What has ended well is never done again; what failed is told and stops only what needs it.
+"""
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from duiit_cli.experiments import plan
+from duiit_cli.experiments import task as tasks
+from util.errors import UserError
+from util.progress import track
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.2
+HOME = str(Path(__file__).resolve().parents[2])     # where duiit_cli is, installed or not
+
+
+def execute(root, todo, executor, jobs):
+    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns the ids of those that failed."""
+    run = _Run(Path(root), todo, executor, jobs or len(todo))
+    try:
+        for task_id, error in track(run.ended(), "experiment", len(todo), "tasks"):
+            log.info("%s: %s", task_id, f"failed: {error}" if error else "done")
+    finally:
+        executor.stop()
+    return run.failed
+
+
+def is_done(root, task):
+    """Whether the task ended well before. One whose done file is damaged is cleared away, to be done again."""
+    path = tasks.done_file(root, task)
+    if not path.is_file():
+        return False
+    try:
+        json.loads(path.read_text(encoding="utf-8"))
+        return True
+    except ValueError:
+        log.warning("%s is damaged: this part is done again", path)
+        path.unlink() if task.kind == plan.QUALITY else shutil.rmtree(path.parent)
+        return False
+
+
+class _Run:
+    """failed: {id: why}, of this call."""
+
+    def __init__(self, root, todo, executor, jobs):
+        self.root, self.executor, self.jobs = root, executor, jobs
+        self.waiting, self.running, self.failed = dict(todo), {}, {}
+
+    def ended(self):
+        """Yields (id, None or why it failed), one for each task, as they end."""
+        while self.waiting or self.running:
+            yield from self._give_up()
+            for task_id in [i for i, t in self.waiting.items() if self._ready(t)][:self.jobs - len(self.running)]:
+                task = self.waiting.pop(task_id)
+                tasks.failed_file(self.root, task).unlink(missing_ok=True)
+                self.running[task_id] = task, self.executor.start(self.root, task)
+            over = [i for i, (_, job) in self.running.items() if job.is_over()]
+            for task_id in over:
+                task, job = self.running.pop(task_id)
+                error = self._outcome(task, job)
+                if error:
+                    self.failed[task_id] = error
+                yield task_id, error
+            if self.running and not over:
+                time.sleep(POLL_SECONDS)
+
+    def _ready(self, task):
+        return not any(need in self.waiting or need in self.running or need in self.failed for need in task.needs)
+
+    def _give_up(self):
+        """Tasks that need one that failed."""
+        for task_id, task in list(self.waiting.items()):
+            lost = next((n for n in task.needs if n in self.failed), None)
+            if lost:
+                del self.waiting[task_id]
+                self.failed[task_id] = f"it needs {lost}, which failed: {self.failed[lost]}"
+                tasks.fail(self.root, task, self.failed[task_id])
+                yield task_id, self.failed[task_id]
+
+    def _outcome(self, task, job):
+        """None, or one line on what went wrong; written down also where the process could not."""
+        if tasks.done_file(self.root, task).is_file():
+            return None
+        path = tasks.failed_file(self.root, task)
+        if not path.is_file():
+            tasks.fail(self.root, task, f"its process ended before its time ({job.how_it_ended()})")
+        return json.loads(path.read_text(encoding="utf-8"))["error"]
+
+
+# -- on this machine ---------------------------------------------------------------------------------------------
+
+class LocalProcesses:
+    """Child processes. Cores are divided among `jobs`, and so are the GPUs, in turn."""
+
+    def __init__(self, jobs, gpus=0):
+        self.gpus, self.started, self.children = gpus, 0, []
+        self.threads = max((os.cpu_count() or 1) // max(jobs, 1), 1)
+
+    def start(self, root, task):
+        # -P: a folder of the user's that is named like some package must not be imported in its place.
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (HOME, os.environ.get("PYTHONPATH")) if p)}
+        env.setdefault("OMP_NUM_THREADS", str(self.threads))
+        if self.gpus > 1:
+            env["CUDA_VISIBLE_DEVICES"] = str(self.started % self.gpus)
+        self.started += 1
+        words = [sys.executable, "-P", "-m", "duiit_cli.experiments.task", str(root), task.id]
+        path = tasks.log_file(root, task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            # A session of its own: Ctrl-C reaches only the one who asked, who then stops the children.
+            child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env,
+                                     start_new_session=True)
+        self.children.append(child)
+        return _Child(child)
+
+    def stop(self):
+        """Asks those still running to save and stop, and waits for them."""
+        left = [c for c in self.children if c.poll() is None]
+        for child in left:
+            child.send_signal(signal.SIGTERM)
+        for child in left:
+            try:
+                child.wait(60)
+            except subprocess.TimeoutExpired:
+                child.kill()
+
+
+class _Child:
+    def __init__(self, process):
+        self.process = process
+
+    def is_over(self):
+        return self.process.poll() is not None
+
+    def how_it_ended(self):
+        code = self.process.returncode
+        if code >= 0:
+            return f"exit status {code}"
+        name = signal.Signals(-code).name
+        return f"{name}{': out of memory?' if name == 'SIGKILL' else ''}"
+
+
+# -- on a cluster ------------------------------------------------------------------------------------------------
+
+class ClusterJobs:
+    """Jobs through submitit. cluster: `slurm`, or submitit's own `local` to try the way there without a cluster."""
+
+    def __init__(self, root, cluster="slurm", parameters=()):
+        try:
+            import submitit
+        except ImportError:
+            raise UserError("--executor slurm needs submitit: pip install 'duiit[cluster]'") from None
+        try:
+            self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "%j"), cluster=cluster)
+            self.executor.update_parameters(**_parameters(parameters, cluster))
+        except (RuntimeError, NameError, TypeError, ValueError) as error:
+            raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None
+        self.jobs = []
+
+    def start(self, root, task):
+        self.executor.update_parameters(name=f"duiit-{task.name}-{task.split}")
+        job = self.executor.submit(_do, str(root), task.id)
+        self.jobs.append(job)
+        return _Job(job)
+
+    def stop(self):
+        for job in self.jobs:
+            if not job.done():
+                job.cancel(check=False)
+
+
+def _parameters(pairs, cluster):
+    """KEY=VALUE words as submitit takes them: numbers as numbers, what it has no word for with slurm_ before it."""
+    values = {"timeout_min": 24 * 60}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        key = {"time": "timeout_min", "mem": "mem_gb"}.get(key, key)
+        number = value.isdigit()
+        known = key in ("timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node")
+        values[key if known or key.startswith("slurm_") else f"slurm_{key}"] = int(value) if number else value
+    return values if cluster == "slurm" else {k: v for k, v in values.items() if not k.startswith("slurm_")}
+
+
+def _do(root, task_id):
+    """In the job: its own log says what happened, failed.json why it failed."""
+    import duiit_cli  # noqa: F401 - puts the project's own rooms first
+
+    return tasks.main(root, task_id)
+
+
+class _Job:
+    def __init__(self, job):
+        self.job = job
+
+    def is_over(self):
+        return self.job.done()
+
+    def how_it_ended(self):
+        return f"job {self.job.job_id}, {self.job.state}; see {self.job.paths.stderr}"

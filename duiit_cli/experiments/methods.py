@@ -1,0 +1,129 @@
+"""The methods that can be compared, each a preset with a `[method]` table: what is trained, on what, in which order.
+
+A method's last training is always a predictor on the target. Before it there may be a translator (whose translated
+images join the training images) and a start (a training whose weights the predictor begins with).
+"""
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from options import presets
+from options.parsing import nearest
+from util.errors import UserError
+
+# In the order in which they are shown. What ends on _ takes a source's name: duiit_ is duiit_mri, duiit_pet, …
+FAMILIES = ("pure_ct", "simple_augment", "autoaugment", "random_erasing", "raw_", "transfer_", "multitask_", "dann_",
+            "cyclegan_", "duiit_", "oracle_")
+BASELINE = "pure_ct"
+ALIKE = "mri"               # a source that no preset names is trained on with this one's settings
+TOGETHER = "duiit_mri_pet"  # and several sources together with these
+
+
+@dataclass(frozen=True)
+class Method:
+    """translator, start, predictor: {option: value} of a training, None where there is none. extra: `truth` where the
+    true target images of the source patients are mixed in."""
+    name: str
+    title: str
+    row: str
+    table: str
+    sources: tuple
+    predictor: dict
+    translator: dict | None = None
+    start: dict | None = None
+    extra: str | None = None
+    recipe: str = field(default="", compare=False)
+
+
+def available(sources, target="ct"):
+    """{name: Method}: every method of the presets for these sources (names of folders)."""
+    found = {}
+    for family in FAMILIES:
+        if not family.endswith("_"):
+            found[family] = load(family, {}, target)
+            continue
+        for source in sources:
+            own = f"{family}{source}"
+            recipe = own if own in presets.names() else f"{family}{ALIKE}"
+            found[own] = load(recipe, {} if recipe == own else {ALIKE: source}, target, own)
+        if family == "duiit_" and len(sources) > 1:
+            name = family + "_".join(sources)
+            found[name] = load(TOGETHER, {}, target, name, sources)
+    return found
+
+
+def choose(words, sources, root, target="ct"):
+    """([Method, …], [refusal, …]) for --methods: what the data allow, and one line on each that they do not.
+
+    words: None for all. PURE-CT is always among them: everything is compared with it.
+    """
+    there = available(sources, target)
+    wanted, refused = {}, []
+    for word in (w.strip() for w in (words.split(",") if words else there) if w.strip()):
+        for name, method in _meant(word, there, target).items():
+            reason = _impossible(method, sources, root, target)
+            if reason is None:
+                wanted[name] = method
+            elif words:
+                refused.append(f"--methods {name}: {reason}; it is left out")
+    if not wanted:
+        raise UserError("; ".join(refused) or "--methods names no method")
+    order = [BASELINE, *there, *wanted]
+    return sorted({BASELINE: there[BASELINE], **wanted}.values(), key=lambda m: order.index(m.name)), refused
+
+
+def _meant(word, there, target):
+    if word.endswith(".toml"):
+        method = load(word, {}, target, Path(word).stem)
+        return {method.name: method}
+    family = {n: m for n, m in there.items() if n.startswith(f"{word}_") and f"{word}_" in FAMILIES}
+    if word not in there and not family and word in presets.names() and "method" in presets.read(word):
+        return {word: load(word, {}, target)}       # of a source that these data lack
+    if word not in there and not family:
+        known = [*there, *(f[:-1] for f in FAMILIES if f.endswith("_"))]
+        raise UserError(f"--methods {word}: no such method; there are {', '.join(known)}{nearest(word, known)}")
+    return {word: there[word]} if word in there else family
+
+
+def _impossible(method, sources, root, target):
+    missing = [s for s in method.sources if s not in sources]
+    if missing:
+        return f"needs the source {missing[0]}, and {root} has {', '.join(sources) or 'no source'} beside {target}"
+    untold = [s for s in method.sources if not (Path(root) / "truth" / s).is_dir()] if method.extra else []
+    if untold:
+        return f"needs the true {target} images of the {untold[0]} patients in {Path(root) / 'truth' / untold[0]}"
+    return None
+
+
+def load(name_or_file, renamed, target="ct", name=None, together=()):
+    """The method of a preset, with its sources `renamed` ({its: ours}), or all of `together` in place of its own.
+
+    Raises UserError for a preset that is not a method's.
+    """
+    values = presets.read(name_or_file)
+    about = values.get("method", {})
+    if not {"title", "table"} <= set(about) or "predictor" not in values:
+        raise UserError(f"--methods {name_or_file}: not a method: its file needs [method] with title and table, and "
+                        "[predictor]")
+    sources = tuple(together) or tuple(renamed.get(s, s) for s in about.get("sources", ()))
+    top = presets.top(values)
+    stages = {k: {**top, **_of_sources(values[k], about.get("sources", ()), sources)} if k in values else None
+              for k in ("translator", "start", "predictor")}
+    shown = {s.upper(): o.upper() for s, o in renamed.items()} | {"CT": target.upper()}
+    if together:
+        shown["+".join(about["sources"]).upper()] = "+".join(sources).upper()
+    return Method(name=name or str(name_or_file), title=_replaced(about["title"], shown), row=about.get("row", ""),
+                  table=_replaced(about["table"], shown), sources=sources, extra=about.get("extra"),
+                  recipe=str(name_or_file), **stages)
+
+
+def _of_sources(values, theirs, ours):
+    """A training's options with the preset's sources exchanged for ours."""
+    whole = ",".join(theirs)
+    return {k: ",".join(ours) if k in ("sources", "raw") and v == whole and ours else v for k, v in values.items()}
+
+
+def _replaced(text, words):
+    for old, new in words.items():
+        text = re.sub(rf"\b{re.escape(old)}(?=s?\b)", new, text)
+    return text

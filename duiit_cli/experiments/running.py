@@ -1,0 +1,102 @@
+"""What `duiit experiment` does: plan, check at the door, run what is not done yet, report."""
+import json
+import logging
+from datetime import UTC, datetime
+from pathlib import Path
+
+from duiit_cli import __version__
+from duiit_cli.experiments import estimate, execution, methods, plan
+from options import ExperimentOptions
+from util import run_lock
+from util.errors import UserError
+from util.files import write_json
+
+log = logging.getLogger(__name__)
+NAME = "experiment.json"
+SETTINGS = ("target", "task", "split_by", "splits", "seed", "val_fraction", "test_fraction", "source_test_fraction",
+            "preset", "epoch", "examples", "fid_weights")
+
+
+def experiment(opt):
+    """Returns the exit status: 0, or 1 where a part failed (the report says which)."""
+    opt = _taken_up(opt)
+    if opt.report_only:
+        return _report(opt, 0)
+    sources = plan.sources_of(opt)
+    chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target)
+    for line in refused:
+        log.warning("%s", line)
+    parts = plan.check_split(opt)
+    whole = plan.Plan(opt, chosen)
+    whole.check()
+    log.info("%d methods x %d splits; each split: %s", len(chosen), opt.splits,
+             ", ".join(f"{n} {opt.split_by}s to {part}" for part, n in parts.items()))
+    if opt.dry_run:
+        return estimate.show(whole)
+    return _run(opt, whole, chosen)
+
+
+def _taken_up(opt):
+    """Without --dataroot: the options that the experiment in --output was begun with, and this call's over them."""
+    path = Path(opt.output) / NAME
+    if opt.dataroot:
+        return opt
+    if not path.is_file():
+        raise UserError(f"--dataroot is missing, and {opt.output} holds no experiment to go on with" if not
+                        opt.report_only else f"--output {opt.output}: holds no experiment to report on")
+    try:
+        words = json.loads(path.read_text(encoding="utf-8"))["words"]
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged; start again with the options that the experiment was begun with") from None
+    return ExperimentOptions().parse([*words, *opt.words])
+
+
+def _run(opt, whole, chosen):
+    root = whole.root
+    root.mkdir(parents=True, exist_ok=True)
+    with run_lock.hold(root):
+        whole.write()
+        _write_settings(opt, chosen, root)
+        todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(root, t)}
+        log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
+        try:
+            failed = execution.execute(root, todo, _executor(opt, root), opt.jobs) if todo else {}
+        except KeyboardInterrupt:
+            log.warning("stopped; everything is saved. Go on with: duiit experiment --output %s", opt.output)
+            raise
+    return _report(opt, 1 if failed else 0)
+
+
+def _executor(opt, root):
+    if opt.executor == "slurm":
+        return execution.ClusterJobs(root, "slurm", opt.slurm)
+    import torch
+
+    gpus = torch.cuda.device_count() if opt.device in ("auto", "cuda") else 0
+    return execution.LocalProcesses(opt.jobs, gpus)
+
+
+def _write_settings(opt, chosen, root):
+    """experiment.json: what the report says of the comparison, and the words to go on with it. Methods and splits of
+    earlier calls stay in it."""
+    path = root / NAME
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS}}
+    settings["splits"] = max(opt.splits, before.get("settings", {}).get("splits", 0))
+    listed = {m["name"]: m for m in before.get("methods", [])}
+    listed |= {m.name: {"name": m.name, "title": m.title, "row": m.row, "table": m.table, "sources": list(m.sources),
+                        "recipe": m.recipe, "translator": m.name if m.translator else None} for m in chosen}
+    translators = [{k: m[k] for k in ("name", "title", "sources")} for m in listed.values() if m["translator"]]
+    write_json(path, {"duiit_version": __version__, "words": [*opt.words, f"--dataroot={settings['dataroot']}"],
+                      "settings": settings,
+                      "created": before.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
+                      "methods": list(listed.values()), "translators": translators})
+
+
+def _report(opt, code):
+    from duiit_cli.experiments.report import write_report
+
+    for line in write_report(Path(opt.output), opt.published):
+        log.info("%s", line)
+    log.info("the report is %s", Path(opt.output) / "report.html")
+    return code

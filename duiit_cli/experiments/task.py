@@ -1,0 +1,177 @@
+"""One task of an experiment, in a process of its own: train, then test or translate, then say that it is done.
+
+    python -m duiit_cli.experiments.task OUTPUT TASK_ID
+
+A task that was stopped goes on where it stopped: training from its last state, the rest anew. Its done file (cell.json,
+translator.json, start.json, quality.json) is written last; where the task failed, failed.json says why in one line.
+"""
+import json
+import logging
+import os
+import platform
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from duiit_cli import __version__
+from duiit_cli.experiments import plan
+from util.errors import UserError
+from util.files import write_json
+
+log = logging.getLogger(__name__)
+FAILED = "failed.json"
+
+
+def done_file(root, task):
+    """Where a task says that it ended well."""
+    if task.kind == plan.QUALITY:
+        return Path(root) / plan.PLACES[plan.TRANSLATOR] / task.name / f"split_{task.split:02d}" / "quality.json"
+    return Path(root) / task.id / f"{task.kind}.json"
+
+
+def failed_file(root, task):
+    return done_file(root, task).with_name("quality_failed.json" if task.kind == plan.QUALITY else FAILED)
+
+
+def log_file(root, task):
+    return Path(root) / "logs" / f"{task.id.replace('/', '_')}.log"
+
+
+def fail(root, task, error):
+    """Notes that the task failed, and why: one line."""
+    write_json(failed_file(root, task), {"error": " ".join(str(error).split()),
+                                         "log": str(log_file(root, task).relative_to(root))})
+
+
+def run(root, task):
+    """Does the task. Raises what goes wrong; SystemExit where it was asked to stop."""
+    began = time.monotonic()
+    if task.kind == plan.QUALITY:
+        from duiit_cli.experiments.quality import assess
+
+        report = assess(root, task)
+    else:
+        resumed = _train(root, task)
+        report = {"resumed": resumed} | {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator, plan.START: lambda *_: {}}[
+            task.kind](root, task)
+    write_json(done_file(root, task), {**_facts(root, task, began), **report})
+    if task.kind != plan.QUALITY:
+        _drop_states(Path(root) / task.id)
+
+
+def _train(root, task):
+    """Trains, or goes on with it; True where it was begun before, so that `seconds` are those of the rest."""
+    from duiit_cli.training import train
+    from options import TrainOptions, run_file
+
+    begun = (Path(root) / task.id / run_file.NAME).is_file()
+    opt = TrainOptions().parse([*task.words[1:], *(["--continue_train"] if begun else [])])
+    code = train(opt)
+    if code:
+        raise SystemExit(code)          # asked to stop: everything is saved, and the task goes on another time
+    return begun
+
+
+def _words(root, task):
+    """What names a task's run for test and translate."""
+    parent, name = task.run
+    words = [f"--checkpoints_dir={Path(root) / parent}", f"--name={name}"]
+    return words + [w for w in task.words if w.startswith(("--device=", "--cache_dir="))]
+
+
+def _finish_cell(root, task):
+    """Tests the network on the target's held-out images: what the comparison is about."""
+    from data import create_dataset
+    from duiit_cli.testing import test
+    from options import TestOptions
+
+    folder = Path(root) / task.id
+    settings = json.loads((Path(root) / "experiment.json").read_text(encoding="utf-8"))["settings"]
+    words = [*_words(root, task), f"--epoch={settings['epoch']}"]
+    opt = TestOptions().parse([*words, "--num_test=0"])
+    test(opt, folder / "results")
+    report = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
+    return {"method": task.name, "counts": _counts(create_dataset(opt).dataset, task),
+            "predictor": report["predictor"]}
+
+
+def _counts(dataset, task):
+    from data import splits
+
+    counts = {part: [r for r in dataset.target_part(part) if r.label is not None] for part in splits.PARTS}
+    return {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
+
+
+def _finish_translator(root, task):
+    """Translates all images of its sources, the training images of the cells that wait for it."""
+    from duiit_cli.translate import run as translate
+    from options import TranslateOptions
+
+    dataroot = next(w.partition("=")[2] for w in task.words if w.startswith("--dataroot="))
+    for source in task.about["sources"]:
+        translate(TranslateOptions().parse([
+            *_words(root, task), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
+            f"--output={Path(root) / task.id / 'synthetic' / source}"]))
+    return {"translator": task.name}
+
+
+def _facts(root, task, began):
+    import numpy
+    import scipy
+    import torch
+    import torchvision
+
+    values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
+            "split_seed": int(values.get("split_seed", 0)), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
+            "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
+            "versions": {"duiit": __version__, "python": platform.python_version(), "torch": torch.__version__,
+                         "torchvision": torchvision.__version__, "numpy": numpy.__version__, "scipy": scipy.__version__}}
+
+
+def _drop_states(folder):
+    """A finished training is never gone on with: its states, three times the networks' size, can go."""
+    for path in folder.glob("*_state.pth*"):
+        path.unlink()
+
+
+# -- as a process ------------------------------------------------------------------------------------------------
+
+def _end_with_parent():
+    """Ends this process when the one that started it is gone, however that ended: its end of the pipe closes."""
+    def wait():
+        while os.read(0, 1):        # not sys.stdin: its lock must be free when this process ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(root, task_id):
+    """Exit status 0: done; 1: failed, and failed.json says why; anything else: stopped."""
+    from util.logs import setup_logging
+
+    setup_logging()
+    task = plan.read(root)[task_id]
+    try:
+        run(root, task)
+    except UserError as error:
+        log.error("%s", error)
+        fail(root, task, error)
+        return 1
+    except Exception as error:          # a bug, a full memory: the other tasks go on
+        log.exception("%s failed", task_id)
+        fail(root, task, f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    import duiit_cli  # noqa: F401 - puts the project's own rooms first
+
+    _end_with_parent()
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""Options of `duiit evaluate`."""
+import argparse
+from pathlib import Path
+
+from options import run_file
+from options.base_options import BaseOptions
+from options.parsing import nearest
+from util.errors import UserError
+
+DISTRIBUTION = ("fid", "kid", "is", "fd_efficientnet_lite0", "fd_predictor")
+PAIRED = ("mae", "psnr", "ssim")
+OF_A_RUN = ("fd_predictor", "label_fidelity")
+METRICS = (*DISTRIBUTION, *PAIRED, "label_fidelity")
+# The options of the other commands that say something here; the rest is there with its defaults, for a run's models.
+SHOWN = {"name", "checkpoints_dir", "epoch", "load_iter", "plugins", "device", "gpu_ids", "verbose", "target", "slices",
+         "keep_empty", "batch_size", "ct_window", "mri_channel", "task", "label_column", "id_column", "patient_regex"}
+# Where a run's own tables keep its labels; translated images bring a table of another kind.
+OF_TABLES = ("label_column", "id_column", "patient_regex")
+
+
+class EvaluateOptions(BaseOptions):
+    """Options that are a run's only where one is named: then its window, target and predictor hold."""
+
+    def initialize(self, parser):
+        parser = super().initialize(parser)
+        for action in parser._actions:
+            if action.dest not in SHOWN:
+                action.help = argparse.SUPPRESS
+        g = parser.add_argument_group("Evaluating")
+        g.add_argument("--real", metavar="DIR", help="folder of real target images")
+        g.add_argument("--fake", metavar="DIR", help="folder of translated images, as `duiit translate` writes them")
+        g.add_argument("--paired", action="store_true",
+                       help="--real holds the true image of every translated one, under the same relative path")
+        g.add_argument("--mask", metavar="DIR", help="--paired: folder of body masks under the same relative paths, 0 "
+                                                     "outside (default: found in the real CT)")
+        g.add_argument("--metrics", help=f"with commas, of {', '.join(METRICS)} (default: all that can be had)")
+        g.add_argument("--fid_weights", metavar="FILE",
+                       help="Inception weights for fid, kid and is (default: torch's cache, else they are fetched)")
+        g.add_argument("--output", metavar="FILE", help="write the figures to this .json file as well")
+        g.add_argument("--name", help="a run, whose CT window and target hold, and whose predictor reads the images")
+        parser.set_defaults(model=None, dataset_mode=None, batch_size=16)
+        return parser
+
+    def _run_layer(self, parser, chosen):
+        if not chosen.get("name"):
+            self.run_tables = {}
+            return {}
+        self.from_run = True
+        try:
+            run = super()._run_layer(parser, chosen)
+        finally:
+            self.from_run = False
+        self.run_tables = {key: run.pop(key, None) for key in OF_TABLES}
+        where = chosen.get("checkpoints_dir", parser.get_default("checkpoints_dir"))
+        self.run_extra = run_file.read(where, chosen["name"]).get("extra") or []
+        return run
+
+    def finish(self, opt):
+        opt.run_tables = self.run_tables
+        opt.run_extra = self.run_extra if opt.name else []
+        return super().finish(opt)
+
+    def check(self, opt):
+        for side in ("real", "fake"):
+            if not getattr(opt, side):
+                raise UserError(f"--{side} is missing: name the folder of {side} images")
+        if opt.mask and not opt.paired:
+            raise UserError("--mask: only images that are compared with their truth need one; give --paired as well")
+        if opt.mask and not Path(opt.mask).is_dir():
+            raise UserError(f"--mask {opt.mask}: no such folder")
+        if opt.output and not opt.output.lower().endswith(".json"):
+            raise UserError(f"--output {opt.output}: give a name that ends in .json")
+        opt.asked = _names(opt.metrics)
+        self._check_asked(opt)
+
+    @staticmethod
+    def _check_asked(opt):
+        """Refuses metrics that need an option which is not there."""
+        for name in opt.asked:
+            if name in PAIRED and not opt.paired:
+                raise UserError(f"--metrics {name}: compares images with their truth; give --paired, with a --real "
+                                "that holds it")
+            if name in OF_A_RUN and not opt.name:
+                raise UserError(f"--metrics {name}: takes the predictor of a run; name one with --name")
+        if opt.paired and opt.asked and not set(PAIRED) & set(opt.asked):
+            raise UserError(f"--paired: --metrics names none of {', '.join(PAIRED)}")
+
+
+def _names(text):
+    """`fid,kid` -> ("fid", "kid"); () where nothing is asked for."""
+    names = tuple(dict.fromkeys(word.strip().lower() for word in (text or "").split(",") if word.strip()))
+    for name in names:
+        if name not in METRICS:
+            raise UserError(f"--metrics {name}: no such metric{nearest(name, METRICS)}; there are {', '.join(METRICS)}")
+    return names
