@@ -1,0 +1,169 @@
+"""How good a translator's images are, on one split: how much of the label survives, how far they are from the truth
+where it is known, how far as a set from real images, and a few examples to look at.
+
+The judge of labels is the PURE-CT network of the same split: it has seen real target images only, and none of the
+patients on which its own error is measured.
+"""
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from data import create_dataset
+from data.slice import HU
+from duiit_cli.experiments import plan
+from duiit_cli.inference import load_model, predict, target_intensity, translate
+from duiit_cli.testing import Truth
+from options import TestOptions
+from util import feature_networks, image_quality, metrics
+from util.errors import UserError
+from util.progress import track
+
+log = logging.getLogger(__name__)
+MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond
+
+
+def assess(root, task):
+    """The contents of quality.json."""
+    return Assessment(Path(root), task).go()
+
+
+class Assessment:
+    def __init__(self, root, task):
+        self.root, self.task = root, task
+        self.settings = json.loads((root / "experiment.json").read_text(encoding="utf-8"))["settings"]
+        self.opt = self._options(task.needs[0])
+        judge = self._options(task.about["judge"])
+        self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
+        self.classes = getattr(judge, "classes", None)
+        self.judge_opt, self.judge = judge, load_model(judge, "predictor")
+        self.model = load_model(self.opt, "translator")
+
+    def _options(self, task_id, phase="test"):
+        task = plan.read(self.root)[task_id]
+        parent, name = task.run
+        kept = [w for w in task.words if w.startswith(("--device=", "--cache_dir="))]
+        epoch = self.settings["epoch"] if task.kind == plan.CELL else "latest"
+        return TestOptions().parse([f"--checkpoints_dir={self.root / parent}", f"--name={name}", f"--phase={phase}",
+                                    f"--epoch={epoch}", *kept])
+
+    def go(self):
+        parts = {phase: create_dataset(self._options(self.task.needs[0], phase)).dataset for phase in ("train", "test")}
+        target = parts["train"].members[parts["train"].target]
+        real = [target.cohort.image(r) for r in _spread([r for d in parts.values() for r in
+                                                         d.members[d.target].rows])]
+        networks = self._networks()
+        real = {n.name: image_quality.features_of(real, n, self.opt.batch_size) for n in networks}
+        return {"translator": self.task.name,
+                "sources": {s: self._source(s, parts, real, networks) for s in self.task.about["sources"]}}
+
+    def _networks(self):
+        """What distances are computed with: the judge always, the others where their weights are."""
+        net, device = self.judge.predictor(), self.judge.device
+        found = [feature_networks.own("predictor", net.features, device, self.judge_file)]
+        if feature_networks.has_efficientnet():
+            found.append(feature_networks.efficientnet_lite0(device))
+        if self.settings["fid_weights"]:
+            try:
+                found.append(feature_networks.inception(self.settings["fid_weights"], device))
+            except UserError as error:
+                log.warning("no FID and Inception Score: %s", error)
+        return found
+
+    # -- one source --------------------------------------------------------------------------------------------
+
+    def _source(self, source, parts, real, networks):
+        truth, net = Truth(source, self.opt), self.model.translator(source)
+        fakes, fidelity, errors = [], {}, []
+        for phase, title in (("test", "held_out"), ("train", "trained_on")):
+            member = parts[phase].members[source]
+            rows = _spread(member.rows)
+            images = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0]
+                      for r in track(rows, f"{source}, {title}")]
+            fidelity[title] = self._fidelity(rows, images)
+            errors += [self._errors(truth, f, true) for f, r in zip(images, rows, strict=True) if phase == "test"
+                       and (true := truth.image(r)) is not None]
+            fakes += images
+        return {"label_fidelity": fidelity, "paired": _means([e for e in errors if e]),
+                "distribution": _distances(real, fakes, networks, self.opt.batch_size),
+                "examples": self._examples(source, parts, truth, net)}
+
+    def _fidelity(self, rows, images):
+        """The judge's errors when it reads translated images, by image."""
+        known = [(r.label, i) for r, i in zip(rows, images, strict=True) if r.label is not None]
+        if not known:
+            return {}
+        labels, answers = [label for label, _ in known], predict(self.judge.predictor(), [i for _, i in known],
+                                                                 self.judge_opt, self.judge.device)
+        if self.settings["task"] == "classification":
+            named = [self.classes[int(a.argmax())] for a in answers]
+            return metrics.classification_errors(named, labels, answers, self.classes)
+        return metrics.regression_errors(answers, labels)
+
+    def _errors(self, truth, fake, true):
+        """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""
+        intensity = target_intensity(self.opt)
+        low, high = image_quality.CT_LIMITS
+        if intensity.unit != HU or intensity.low > low or intensity.high < high:
+            return truth.errors(fake, true)
+        true = intensity.restore(true[0])
+        errors = image_quality.masked_errors(intensity.restore(fake[0]), true, image_quality.body_mask(true))
+        return {k: v for k, v in errors.items() if k != "voxels"}
+
+    def _examples(self, source, parts, truth, net):
+        """The middle slices of the first held-out patients, the same for every translator of the split."""
+        rows = parts["test"].members[source].rows or parts["train"].members[source].rows
+        member = parts["test" if parts["test"].members[source].rows else "train"].members[source]
+        by_patient = {}
+        for row in rows:
+            by_patient.setdefault(row.patient, []).append(row)
+        examples = []
+        for number, own in enumerate(list(by_patient.values())[:self.settings["examples"]]):
+            row = own[len(own) // 2]
+            image = member.cohort.image(row)
+            shown = {"source": image, "translated": translate(net, [image], self.opt, self.model.device)[0]}
+            true = truth.image(row)
+            shown |= {} if true is None else {"truth": true}
+            examples.append({"patient": row.patient, "file": row.file, "slice": row.index + 1, "label": row.label,
+                             "images": {k: self._save(v, f"{source}_{number}_{k}.png") for k, v in shown.items()}})
+        return examples
+
+    def _save(self, image, name):
+        """Writes (C, H, W) in [-1, 1] as 8 bits; returns its path relative to --output."""
+        folder = self.root / self.task.needs[0] / "examples"
+        folder.mkdir(exist_ok=True)
+        pixels = np.round((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
+        Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(folder / name)
+        return str((folder / name).relative_to(self.root))
+
+
+def _distances(real, fakes, networks, batch_size):
+    """{metric: value}, as flat as a table's row; {} where there are too few images."""
+    found = {}
+    for network in networks:
+        fake = image_quality.features_of(fakes, network, batch_size)
+        for metric in image_quality.metrics_of(network.name):
+            try:
+                figures = image_quality.distance(metric, real[network.name], fake)
+            except UserError as error:
+                log.warning("%s", error)
+                continue
+            found |= {"n_real": figures["n_real"], "n_fake": figures["n_fake"]}
+            found |= {f"{metric}_mean": figures["value"], f"{metric}_std": figures["sd"]} if metric in ("kid", "is") \
+                else {metric: figures["value"]}
+    return found
+
+
+def _means(errors):
+    if not errors:
+        return {}
+    return {"n": len(errors), **{k: float(np.mean([e[k] for e in errors if e.get(k) is not None] or [np.nan]))
+                                 for k in errors[0]}}
+
+
+def _spread(rows):
+    """At most MOST of the rows, evenly spread."""
+    rows = list(rows)
+    return rows if len(rows) <= MOST else [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).astype(int)]
