@@ -160,7 +160,7 @@ class ClusterJobs:
         except ImportError:
             raise UserError("--executor slurm needs submitit: pip install 'duiit[cluster]'") from None
         try:
-            self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "%j"), cluster=cluster)
+            self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "jobs" / "%j"), cluster=cluster)
             self.executor.update_parameters(**_parameters(parameters, cluster))
         except (RuntimeError, NameError, TypeError, ValueError) as error:
             raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None

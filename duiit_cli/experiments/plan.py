@@ -149,7 +149,8 @@ class Plan:
     def _actions(self, model, dataset_mode):
         key = (model, dataset_mode)
         if key not in self._known:
-            words = ["--model", model, *(["--dataset_mode", dataset_mode] if dataset_mode else [])]
+            words = ["--model", model, *(["--dataset_mode", dataset_mode] if dataset_mode else []),
+                     *(["--plugins", self.opt.plugins] if self.opt.plugins else [])]
             self._known[key] = {a.dest: a for a in option_actions(TrainOptions().declare(words))}
         return self._known[key]
 

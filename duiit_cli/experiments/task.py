@@ -58,7 +58,7 @@ def run(root, task):
             task.kind](root, task)
     write_json(done_file(root, task), {**_facts(root, task, began), **report})
     if task.kind != plan.QUALITY:
-        _drop_states(Path(root) / task.id)
+        _tidy(Path(root) / task.id)
 
 
 def _train(root, task):
@@ -133,9 +133,10 @@ def _facts(root, task, began):
                          "torchvision": torchvision.__version__, "numpy": numpy.__version__, "scipy": scipy.__version__}}
 
 
-def _drop_states(folder):
-    """A finished training is never gone on with: its states, three times the networks' size, can go."""
-    for path in folder.glob("*_state.pth*"):
+def _tidy(folder):
+    """A finished training is never gone on with: its states, three times the networks' size, can go, and so can the
+    weights of its last epoch under their number, which are the latest."""
+    for path in (*folder.glob("*_state.pth*"), *folder.glob("[0-9]*_net_*.pth")):
         path.unlink()
 
 

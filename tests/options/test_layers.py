@@ -49,6 +49,38 @@ def test_the_preset_chooses_the_model_and_the_command_line_overrules_it(preset):
     assert TrainOptions().parse([*DATA, "--preset", file, "--model", "cycle_gan"]).lambda_A == 10.0
 
 
+TABLES = """
+load_size = 64
+netP = "resnet10"
+[translator]
+ngf = 8
+[predictor]
+lr = 0.5
+"""
+
+
+def test_a_presets_tables_are_for_the_models_they_speak_of(preset):
+    file = preset(TABLES)
+    translator = TrainOptions().parse([*DATA, "--preset", file, "--crop_size", "64"])
+    assert (translator.model, translator.ngf, translator.netP, translator.lr) == ("duiit", 8, "resnet10", 0.0002)
+    predictor = TrainOptions().parse([*DATA, "--preset", file, "--crop_size", "64", "--model", "predictor"])
+    assert (predictor.ngf, predictor.netP, predictor.lr, predictor.load_size) == (64, "resnet10", 0.5, 64)
+
+
+def test_a_preset_with_tables_may_name_what_the_model_at_hand_lacks(preset):
+    file = preset(TABLES)
+    opt = TrainOptions().parse([*DATA, "--preset", file, "--crop_size", "64", "--model", "cycle_gan"])
+    assert opt.ngf == 8 and not hasattr(opt, "netP")
+    with pytest.raises(UserError, match=r"unknown option netQ with --model cycle_gan \(did you mean netG\?\)"):
+        TrainOptions().parse([*DATA, "--preset", preset(TABLES.replace("netP", "netQ")), "--model", "cycle_gan"])
+
+
+def test_the_first_table_chooses_the_model(preset):
+    file = preset('[translator]\nmodel = "cycle_gan"\n[predictor]\nmodel = "predictor"\nlr = 0.5')
+    assert TrainOptions().parse([*DATA, "--preset", file]).model == "cycle_gan"
+    assert TrainOptions().parse([*DATA, "--preset", file, "--model", "predictor"]).lr == 0.5
+
+
 def test_commands_on_a_run_take_its_architecture(run, tmp_path):
     words = [*run, "--device", "cpu"]
     for options in (TestOptions(), TranslateOptions(), PredictOptions()):

@@ -149,7 +149,7 @@ def test_predict_writes_csv_or_json_only(tmp_path, trained):
     ("netG = 9", "netG: 9 is not text in quotes"),
     ("guidance = 'joit'", "guidance: 'joit' is not one of joint, real, detached (did you mean joint?)"),
     ("preset = 'phantom'", "unknown option preset"),
-    ("[train]\nlr = 1", "unknown option train"),
+    ("[train]\nlr = 1", "unknown table [train]; there are method, translator, start, predictor"),
     ("model = 'nosuch'", "--model nosuch: no such model"),
     ("model = 3", "--model 3: no such model"),
     ("ngf = ", "not readable as TOML"),
@@ -176,6 +176,7 @@ def test_every_preset_that_is_shipped_can_be_parsed():
     from options import presets
     for name in presets.names():
         assert train("--preset", name).dataroot == "somewhere"
+        assert train("--preset", name, "--model", "predictor").model == "predictor"
 
 
 # -- number types ------------------------------------------------------------------------------------------------
