@@ -14,6 +14,10 @@ METRICS = (*DISTRIBUTION, *PAIRED, "label_fidelity")
 # The options of the other commands that say something here; the rest is there with its defaults, for a run's models.
 SHOWN = {"name", "checkpoints_dir", "epoch", "load_iter", "plugins", "device", "gpu_ids", "verbose", "target", "slices",
          "keep_empty", "batch_size", "ct_window", "mri_channel", "task", "label_column", "id_column", "patient_regex"}
+MEANINGS = {"name": "a run, whose CT window and target hold, and whose predictor reads the images",
+            "target": "what the images are of", "batch_size": "images that go through a network at once",
+            "slices": "slices of a volume of --real to use: all, 0.3-0.8 (by height), every:N",
+            "keep_empty": "count constant and almost empty images too"}
 # Where a run's own tables keep its labels; translated images bring a table of another kind.
 OF_TABLES = ("label_column", "id_column", "patient_regex")
 
@@ -22,10 +26,6 @@ class EvaluateOptions(BaseOptions):
     """Options that are a run's only where one is named: then its window, target and predictor hold."""
 
     def initialize(self, parser):
-        parser = super().initialize(parser)
-        for action in parser._actions:
-            if action.dest not in SHOWN:
-                action.help = argparse.SUPPRESS
         g = parser.add_argument_group("Evaluating")
         g.add_argument("--real", metavar="DIR", help="folder of real target images")
         g.add_argument("--fake", metavar="DIR", help="folder of translated images, as `duiit translate` writes them")
@@ -37,8 +37,12 @@ class EvaluateOptions(BaseOptions):
         g.add_argument("--fid_weights", metavar="FILE",
                        help="Inception weights for fid, kid and is (default: torch's cache, else they are fetched)")
         g.add_argument("--output", metavar="FILE", help="write the figures to this .json file as well")
-        g.add_argument("--name", help="a run, whose CT window and target hold, and whose predictor reads the images")
-        parser.set_defaults(model=None, dataset_mode=None, batch_size=16)
+        own = {action.dest for action in parser._actions}
+        parser = super().initialize(parser)
+        parser.set_defaults(name=None, model=None, dataset_mode=None, batch_size=16)
+        for action in parser._actions:
+            hidden = None if action.dest in SHOWN | own else argparse.SUPPRESS
+            action.help = hidden or MEANINGS.get(action.dest, action.help)
         return parser
 
     def _run_layer(self, parser, chosen):
@@ -68,6 +72,8 @@ class EvaluateOptions(BaseOptions):
             raise UserError("--mask: only images that are compared with their truth need one; give --paired as well")
         if opt.mask and not Path(opt.mask).is_dir():
             raise UserError(f"--mask {opt.mask}: no such folder")
+        if opt.fid_weights and not Path(opt.fid_weights).is_file():
+            raise UserError(f"--fid_weights {opt.fid_weights}: no such file")
         if opt.output and not opt.output.lower().endswith(".json"):
             raise UserError(f"--output {opt.output}: give a name that ends in .json")
         opt.asked = _names(opt.metrics)

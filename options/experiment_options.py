@@ -22,7 +22,8 @@ class ExperimentOptions(CommandOptions):
                                         f"{', '.join(presets.scales())}, or a .toml file")
         g.add_argument("--epoch", default="latest", choices=["latest", "best"],
                        help="weights that are tested: the last, or those with the smallest validation error")
-        g.add_argument("--seed", type=SEED, default=0, help="seed of the first split and its trainings; the next adds 1")
+        g.add_argument("--seed", type=SEED, default=0,
+                       help="seed of the first split and its trainings; each further split adds 1")
         g.add_argument("--examples", type=COUNT, default=4, help="translations shown in the report, of each source")
         g.add_argument("--fid_weights", help="Inception weights (.pth) for FID, Inception Score and KID")
         g.add_argument("--published", help="TOML file with published figures, shown beside these (docs/experiments.md)")

@@ -16,7 +16,7 @@ FAMILIES = ("pure_ct", "simple_augment", "autoaugment", "random_erasing", "raw_"
             "cyclegan_", "duiit_", "oracle_")
 BASELINE = "pure_ct"
 ALIKE = "mri"               # a source that no preset names is trained on with this one's settings
-TOGETHER = "duiit_mri_pet"  # and several sources together with these
+TOGETHER = "mri_pet"        # and several sources together with these two's, by the families that can
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ def available(sources, target="ct"):
             own = f"{family}{source}"
             recipe = own if own in presets.names() else f"{family}{ALIKE}"
             found[own] = load(recipe, {} if recipe == own else {ALIKE: source}, target, own)
-        if family == "duiit_" and len(sources) > 1:
+        if len(sources) > 1 and f"{family}{TOGETHER}" in presets.names():
             name = family + "_".join(sources)
-            found[name] = load(TOGETHER, {}, target, name, sources)
+            found[name] = load(f"{family}{TOGETHER}", {}, target, name, sources)
     return found
 
 

@@ -133,7 +133,8 @@ class Plan:
         actions = self._actions(model, values.get("dataset_mode"))
         unknown = next((k for k in values if k not in actions), None)
         if unknown:
-            raise UserError(f"[{table}] of a method: --model {model} has no option {unknown}{nearest(unknown, actions)}")
+            raise UserError(f"[{table}] of a method: --model {model} has no option {unknown}"
+                            f"{nearest(unknown, actions)}")
         merged = {**QUIET, **values, **{k: v for k, v in scale.items() if k in actions}, **opt.given,
                   "model": model, **self._place(split)}
         return ["train", *(word for k, v in merged.items() for word in _as_words(actions[k], v))]

@@ -82,6 +82,7 @@ def _write_settings(opt, chosen, root):
     path = root / NAME
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS}}
+    settings["label_unit"] = _label_unit(opt)
     settings["splits"] = max(opt.splits, before.get("settings", {}).get("splits", 0))
     listed = {m["name"]: m for m in before.get("methods", [])}
     listed |= {m.name: {"name": m.name, "title": m.title, "row": m.row, "table": m.table, "sources": list(m.sources),
@@ -91,6 +92,15 @@ def _write_settings(opt, chosen, root):
                       "settings": settings,
                       "created": before.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
                       "methods": list(listed.values()), "translators": translators})
+
+
+def _label_unit(opt):
+    """`years` where the labels are ages, as far as their column's name says; else None."""
+    from data.labels import read_labels
+
+    labels = read_labels(Path(opt.dataroot) / opt.target, opt.label_column, opt.id_column, opt.task)
+    is_age = labels.is_age if labels else opt.task == "regression"      # without a table: PatientAge of the headers
+    return "years" if is_age else None
 
 
 def _report(opt, code):

@@ -54,8 +54,8 @@ def run(root, task):
         report = assess(root, task)
     else:
         resumed = _train(root, task)
-        report = {"resumed": resumed} | {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator, plan.START: lambda *_: {}}[
-            task.kind](root, task)
+        finish = {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator}.get(task.kind)
+        report = {"resumed": resumed, **(finish(root, task) if finish else {})}
     write_json(done_file(root, task), {**_facts(root, task, began), **report})
     if task.kind != plan.QUALITY:
         _tidy(Path(root) / task.id)
@@ -93,15 +93,18 @@ def _finish_cell(root, task):
     opt = TestOptions().parse([*words, "--num_test=0"])
     test(opt, folder / "results")
     report = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
-    return {"method": task.name, "counts": _counts(create_dataset(opt).dataset, task),
+    return {"method": task.name, "counts": _counts(create_dataset(opt).dataset),
             "predictor": report["predictor"]}
 
 
-def _counts(dataset, task):
+def _counts(dataset):
+    """Labelled target images and their patients in each part, and the labelled images of others that were trained on
+    besides."""
     from data import splits
 
     counts = {part: [r for r in dataset.target_part(part) if r.label is not None] for part in splits.PARTS}
-    return {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
+    found = {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
+    return {**found, "extra_images": dataset.opt.labels_known - found["train"]["images"]}
 
 
 def _finish_translator(root, task):
@@ -125,12 +128,13 @@ def _facts(root, task, began):
 
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
-            "split_seed": int(values.get("split_seed", 0)), "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "split_seed": int(values.get("split_seed", 0)), "finished": ended,
             "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
             "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
-            "versions": {"duiit": __version__, "python": platform.python_version(), "torch": torch.__version__,
-                         "torchvision": torchvision.__version__, "numpy": numpy.__version__, "scipy": scipy.__version__}}
+            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}}
 
 
 def _tidy(folder):

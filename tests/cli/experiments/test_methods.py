@@ -80,7 +80,8 @@ def test_the_multi_task_weights():
             for m in map(methods.load, ("multitask_mri", "multitask_pet"), ({}, {}))] == [(0.05, 0.95), (0.1, 0.9)]
 
 
-@pytest.mark.parametrize("name", ["duiit_mri", "duiit_pet", "duiit_mri_pet", "cyclegan_mri", "cyclegan_pet"])
+@pytest.mark.parametrize("name", ["duiit_mri", "duiit_pet", "duiit_mri_pet", "cyclegan_mri", "cyclegan_pet",
+                                  "cyclegan_mri_pet"])
 def test_the_translators_settings(name):
     opt = TrainOptions().parse(["--dataroot", "d", "--device", "cpu", "--preset", name])
     assert (opt.n_epochs + opt.n_epochs_decay, opt.lr, opt.batch_size, opt.lambda_A, opt.lambda_B,

@@ -1,4 +1,4 @@
-"""Nothing is trained on, chosen by or scaled with test patients: poison in their labels and images changes no weight."""
+"""Nothing is trained on, chosen by or scaled with test patients: poison in their labels and images changes nothing."""
 import csv
 import shutil
 
@@ -10,7 +10,8 @@ import torch
 
 from util import checkpoint
 
-METHODS = {"predictor": ["--model", "predictor"], "raw": ["--model", "predictor", "--raw", "mri"], "duiit": ["--sources", "mri"],
+METHODS = {"predictor": ["--model", "predictor"], "raw": ["--model", "predictor", "--raw", "mri"],
+           "duiit": ["--sources", "mri"],
            "cycle_gan": ["--model", "cycle_gan", "--sources", "mri"],
            "multitask": ["--model", "multitask", "--sources", "mri"], "dann": ["--model", "dann", "--sources", "mri"],
            "augmented": ["--model", "predictor", "--augment", "autoaugment"]}

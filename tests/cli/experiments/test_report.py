@@ -1,0 +1,353 @@
+"""The report: its verdicts say what the numbers bear out, its tables hold them, and it opens anywhere."""
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from duiit_cli.experiments.report import write_report
+from duiit_cli.experiments.results import Experiment
+from duiit_cli.experiments.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, verdicts
+from util.errors import UserError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--virtual-time-budget=2000",
+]  # fmt: skip
+MEASURE = """<script>addEventListener("load",()=>{const i=[...document.images];document.title=[
+i.filter(x=>x.naturalWidth>0).length,i.length,document.querySelectorAll(".plot svg").length,
+document.documentElement.scrollWidth>innerWidth].join(" ")})</script>"""
+NOISE = np.array([0.0, 4.0, -4.0, 2.0, -2.0, 1.0, -1.0, 3.0])
+
+
+def around(mean, splits=8, order=1):
+    """Values that scatter about `mean` by a few, in an order of their own."""
+    return [float(v) for v in mean + np.roll(NOISE, order)[:splits]]
+
+
+class Page(HTMLParser):
+    """What a page asks for, and its tables as lists of texts."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tables, self.cell = [], [], None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [(tag, value) for key, value in attrs
+                       if key in ("src", "href", "srcset", "action", "data") and not value.startswith("#")]
+        if tag == "script":
+            self.links.append((tag, ""))
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr":
+            self.tables[-1].append([])
+        if tag in ("td", "th"):
+            self.cell = []
+
+    def handle_data(self, data):
+        if self.cell is not None:
+            self.cell.append(data)
+
+    def handle_endtag(self, tag):
+        if tag in ("td", "th"):
+            self.tables[-1][-1].append("".join(self.cell))
+            self.cell = None
+
+    def row(self, first, header):
+        """{column: text} of the first row that begins so, in a table with that column."""
+        table = next(t for t in self.tables if header in t[0] and any(r[0] == first for r in t[1:]))
+        return dict(zip(table[0], next(r for r in table[1:] if r[0] == first), strict=True))
+
+
+def report(folder, published=None):
+    lines = write_report(folder.path, published)
+    text = (folder.path / "report.html").read_text(encoding="utf-8")
+    return text, lines
+
+
+def judged(folder):
+    (found,) = verdicts(Experiment(folder.path))
+    return found
+
+
+def filled(folder, splits=8, floor=300.0, settings=(), **means):
+    """Cells of each method around its mean."""
+    folder.plan(list(means), splits, **{"label_unit": "years", **dict(settings)})
+    for order, (name, mean) in enumerate(means.items(), 1):
+        folder.cells(name, around(mean, splits, order), floor)
+    return folder
+
+
+# -- verdicts ----------------------------------------------------------------------------------------------------
+
+def test_a_clear_gain_is_supported(folder):
+    found = judged(filled(folder, pure_ct=200.0, duiit_mri=150.0))
+    assert found.tone == SUPPORTED
+    assert re.fullmatch(r"DUIIT \(MRI → CT\) lowers the mean squared error by 50\.0 years² \(25 %\) against PURE-CT "
+                        r"\(95 % CI [\d.]+ to [\d.]+; corrected resampled t-test p < 0\.001, 8 splits\): these data "
+                        r"support borrowing MRI\.", found.line)
+    low, high = map(float, re.search(r"CI ([\d.]+) to ([\d.]+)", found.line).groups())
+    assert 0 < low < 50 < high and low + high == pytest.approx(100, abs=0.2)
+
+
+def test_a_clear_loss_speaks_against(folder):
+    found = judged(filled(folder, pure_ct=150.0, duiit_mri=200.0))
+    assert found.tone == AGAINST
+    assert "raises the mean squared error by 50.0 years² (33 %)" in found.line
+    assert found.line.endswith("these data speak against borrowing MRI.")
+    assert any("does no better on average than: PURE-CT (200 against 150, a clear difference)" in d
+               for d in found.details)
+
+
+def test_a_difference_within_the_scatter_is_not_supported(folder):
+    found = judged(filled(folder, pure_ct=200.0, duiit_mri=198.0))
+    assert found.tone == NOT_SUPPORTED
+    assert "data do not support borrowing MRI: its mean squared error is lower by 2.00 years² (1.0 %)" in found.line
+    assert re.search(r"95 % CI of the difference −[\d.]+ to \+[\d.]+", found.line)
+
+
+@pytest.mark.parametrize(("splits", "said"), [(1, "1 split is too few"), (2, "2 splits are too few"),
+                                              (4, "4 splits are too few")])
+def test_few_splits_say_nothing(folder, splits, said):
+    found = judged(filled(folder, splits, pure_ct=200.0, duiit_mri=100.0))
+    assert found.tone == OPEN
+    assert "cannot say whether borrowing MRI helps" in found.line and said in found.line
+    assert "support" not in found.line
+    assert not any(word in " ".join(found.details) for word in ("clear", "learned nothing", "No room", "harms"))
+
+
+def test_better_than_the_baseline_but_not_than_the_floor_is_not_supported(folder):
+    found = judged(filled(folder, floor=140.0, pure_ct=200.0, duiit_mri=150.0))
+    assert found.tone == NOT_SUPPORTED
+    assert "but it is no better than always answering the training mean: these data do not support" in found.line
+    assert any("does not beat always answering the training mean: 150 against 140" in d for d in found.details)
+
+
+def test_better_than_the_baseline_but_not_clearly_than_the_floor_is_not_supported(folder):
+    found = judged(filled(folder, floor=151.0, pure_ct=200.0, duiit_mri=150.0))
+    assert found.tone == NOT_SUPPORTED
+    assert "not shown to be better than always answering the training mean" in found.line
+
+
+def test_without_a_floor_nothing_is_claimed(folder):
+    found = judged(filled(folder, floor=None, pure_ct=200.0, duiit_mri=150.0))
+    assert found.tone == OPEN and "is not known" in found.line
+
+
+@pytest.mark.parametrize(("cyclegan", "said"), [(190.0, "The coupling helps: against"), (120.0, "The coupling harms"),
+                                                (151.0, "The coupling is not shown to help")])
+def test_the_coupling(folder, cyclegan, said):
+    found = judged(filled(folder, pure_ct=200.0, cyclegan_mri=cyclegan, duiit_mri=150.0))
+    assert sum(d.startswith(said) for d in found.details) == 1
+
+
+def test_the_coupling_without_a_cyclegan(folder):
+    found = judged(filled(folder, pure_ct=200.0, duiit_mri=150.0))
+    assert any("coupling of translator and predictor helps cannot be said" in d for d in found.details)
+
+
+@pytest.mark.parametrize(("oracle", "said"), [(201.0, "No room: even with the true target images"),
+                                              (198.0, "Whether there is room for any translation is not shown"),
+                                              (100.0, "There was room: “Oracle: true CTs” lowers")])
+def test_the_room(folder, oracle, said):
+    found = judged(filled(folder, pure_ct=200.0, duiit_mri=150.0, oracle_mri=oracle))
+    (room,) = [d for d in found.details if d.startswith(said)]
+    assert oracle != 100.0 or room.endswith("DUIIT (MRI → CT) reaches 50 % of that.")
+
+
+def test_the_papers_criterion_is_told_apart(folder):
+    """A paired test below 0.1 that the corrected one does not bear out."""
+    folder.plan(["pure_ct", "duiit_mri"], 5).cells("pure_ct", [20.0, 24.0, 22.0, 28.0, 21.0], 90.0)
+    folder.cells("duiit_mri", [18.0, 21.0, 21.0, 24.0, 21.5], 90.0)
+    found = judged(folder)
+    assert found.tone == NOT_SUPPORTED
+    assert any("The paper’s own criterion (paired t-test, p < 0.1) is met" in d for d in found.details)
+
+
+def test_splits_by_image_limit_the_claim(folder):
+    filled(folder, settings={"split_by": "image"}, pure_ct=200.0, duiit_mri=150.0)
+    found = judged(folder)
+    assert found.tone == SUPPORTED and found.line.endswith("so they show nothing about new patients.")
+    text, lines = report(folder)
+    assert text.count("slices of one patient stand on both sides") == 1
+    assert any("slices of one patient stand on both sides" in line for line in lines)
+
+
+def test_the_other_unit_is_told(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 8)
+    for split, (a, b) in enumerate(zip(around(200.0), around(150.0, order=3), strict=True)):
+        folder.cell("pure_ct", split, 170.0 + split, 300.0, by_patient=a)
+        folder.cell("duiit_mri", split, 172.0 + (split * 3) % 8, 300.0, by_patient=b)
+    assert any(d.startswith("Counted per image instead of per patient, the mean squared error is higher by 2.00 "
+                            "squared label units") for d in judged(folder).details)
+
+
+def test_classification_counts_the_other_way(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 8, task="classification")
+    folder.cells("pure_ct", [0.6 + v / 400 for v in NOISE], 0.5)
+    folder.cells("duiit_mri", [0.8 + v / 400 for v in np.roll(NOISE, 2)], 0.5)
+    found = judged(folder)
+    assert found.tone == SUPPORTED
+    assert found.line.startswith("DUIIT (MRI → CT) raises the balanced accuracy by 0.200 against PURE-CT (95 % CI 0.1")
+    assert any(d.startswith("It beats always answering the most frequent class: 0.80") for d in found.details)
+
+
+# -- the page ----------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def whole(folder):
+    """Everything that a report can show: four methods, translations with examples, predictions, failures."""
+    methods = ["pure_ct", "cyclegan_mri", "duiit_mri", "raw_mri"]
+    folder.plan(methods, 8, ["cyclegan_mri", "duiit_mri"], label_unit="years")
+    for order, (name, mean) in enumerate(zip(methods, (200.0, 180.0, 150.0, 190.0), strict=True)):
+        folder.cells(name, around(mean, 8 if name != "raw_mri" else 6, order), 300.0)
+        folder.predictions(name, 0, [("p1", 40, 44), ("p1", 40, 46), ("p2", 60, 51)])
+    folder.failed("raw_mri", 6, "loss is not finite", "cells/raw_mri/split_06/train.log")
+    for name in ("cyclegan_mri", "duiit_mri"):
+        images = {}
+        for kind in ("source", "translated", "truth"):
+            images[kind] = f"translators/{name}/split_00/{kind}.png"
+            path = folder.path / images[kind]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.full((8, 8), len(kind), np.uint8)).save(path)
+        folder.quality(name, 0, distribution={"n_real": 9, "n_fake": 9, "fd_predictor": 12.5}, paired={
+            "n": 4, "mae_hu": 6.25, "psnr": 24.0, "ssim": 0.8}, label_fidelity={
+            "held_out": {"n": 3, "mse": 81.0, "mae": 8.0, "pearson_r": 0.75}, "trained_on": {}},
+            examples=[{"patient": "m1", "file": "m1/3.png", "label": 33.0, "images": images}])
+    return folder
+
+
+def test_the_page_asks_for_nothing(whole):
+    text, _ = report(whole)
+    page = Page(text)
+    assert {tag for tag, _ in page.links} == {"link", "img"}
+    assert all(value.startswith(("data:", "data:image/png;base64,")) for _, value in page.links)
+    assert sum(tag == "img" for tag, _ in page.links) == 4                  # source, two translations, truth
+    style = "".join(re.findall(r"<style.*?</style>", text, re.DOTALL))
+    assert "url(http" not in text and "@import" not in style
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower().replace("nanoseconds", "")
+
+
+def test_tables_hold_the_numbers(whole):
+    page = Page(report(whole)[0])
+    row = page.row("DUIIT (MRI → CT)", "MSE per patient (years²)")
+    assert row["MSE per patient (years²)"] == "150 ± 3"                    # 150.375 and 2.67
+    assert row["splits"] == "8"
+    row = page.row("PURE-CT", "p, paired t-test (the paper’s)")
+    assert (row["MSE of this method"], row["MSE of the other"]) == ("150", "200")
+    assert row["difference (years²), 95 % CI"].startswith("−50.0 (")
+    row = page.row("DUIIT (MRI → CT)", "Fréchet distance, predictor ↓")
+    assert row == {"translator": "DUIIT (MRI → CT)", "splits": "1", "Fréchet distance, predictor ↓": "12.5",
+                   "MAE (HU) ↓": "6.25", "PSNR (dB) ↑": "24.0", "SSIM ↑": "0.800",
+                   "label MSE (years²), held out ↓": "81.0", "label Pearson r, held out ↑": "0.750"}
+    assert page.row("Raw MRIs mixed in", "split 6")["split 6"] == "failed"
+    assert page.row("Raw MRIs mixed in", "split 7")["split 7"] == "missing"
+    assert page.row("split 3", "seed of the split")["test: images (patients)"] == "24 (3)"
+
+
+def test_failures_and_what_is_missing_are_named(whole):
+    text, lines = report(whole)
+    assert lines[-1] == "1 of 32 cells is still missing, 1 failed: the figures are of the other 30."
+    assert "Raw MRIs mixed in, split 6: failed: loss is not finite (log: cells/raw_mri/split_06/train.log)" in text
+    assert "Raw MRIs mixed in: split 7 not run yet" in text
+    assert "The methods did not all finish the same splits" in text
+    assert (whole.path / "results.csv").is_file() and (whole.path / "summary.md").is_file()
+
+
+def test_text_from_files_is_escaped(folder):
+    folder.plan(["pure_ct"], 2).cells("pure_ct", [5.0], commands=["duiit train --name '<b>'"])
+    folder.failed("pure_ct", 1, "<script>alert(1)</script>")
+    text, _ = report(folder)
+    assert "<script>" not in text and "&lt;script&gt;" in text and "<b>" not in text
+
+
+def test_an_example_shows_no_file_from_elsewhere(folder, tmp_path):
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "secret.png")
+    folder.plan(["duiit_mri"], 1, ["duiit_mri"]).quality("duiit_mri", 0, examples=[
+        {"patient": "p", "file": "f", "label": None, "images": {"source": "../secret.png", "translated": "gone.png"}}])
+    text, _ = report(folder)
+    assert "no label" in text and "data:image" not in text
+
+
+def test_no_finished_cell_is_still_a_page(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 3).failed("pure_ct", 0)
+    text, lines = report(folder)
+    assert lines == ["No cell is finished yet (5 of 6 cells are still missing, 1 failed)."]
+    assert "There is nothing to compare." in text and "out of memory" in text
+
+
+def test_one_split_and_one_method(folder):
+    text, lines = report(folder.plan(["pure_ct"], 1).cells("pure_ct", [5.0], 9.0))
+    assert lines == ["The only cell is finished."]
+    assert "No DUIIT method is in this experiment" in text
+
+
+def test_one_split_says_that_there_is_no_test(folder):
+    text, _ = report(filled(folder, 1, pure_ct=200.0, duiit_mri=150.0))
+    assert "A single split: there is no test" in text
+    assert Page(text).row("PURE-CT", "MSE of the other")["p, corrected resampled t-test"] == "–"
+
+
+def test_methods_tested_on_different_images_are_called_out(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 2).cells("pure_ct", [5.0, 6.0], 9.0).cells("duiit_mri", [4.0, 4.5], 9.0)
+    folder.cell("duiit_mri", 1, 4.5, 9.0, split_seed=7)
+    text, lines = report(folder)
+    assert "not tested on the same images in split 1" in text and "not tested on the same images" in lines[1]
+
+
+def test_a_broken_predictions_file_costs_its_points_only(whole):
+    (whole.path / whole.cell_path("pure_ct", 0) / "results" / "predictions.csv").write_text("x\n1\n")
+    text, _ = report(whole)
+    assert "no points in the figure of predictions: cells/pure_ct/split_00/results/predictions.csv" in text
+    assert "Predicted and true labels" in text
+
+
+def test_classification_has_a_confusion_matrix(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 2, task="classification").cells("pure_ct", [0.6, 0.7], 0.5)
+    folder.cells("duiit_mri", [0.8, 0.7], 0.5)
+    folder.predictions("pure_ct", 0, [("a", "1", "1"), ("b", "2", "1"), ("c", "2", "2")])
+    text, _ = report(folder)
+    assert "Predicted and true classes" in text
+    assert re.search(r">50%<.*?>1<", text, re.DOTALL)                       # half of class 2, one image
+    assert "Balanced accuracy per patient" in text
+
+
+def test_published_figures_stand_beside(whole, tmp_path):
+    path = tmp_path / "paper.toml"
+    path.write_text('source = "The Paper"\n[methods.duiit_mri]\nmse = [7.5, 1.5]\nfid = 33.0\n'
+                    "p_values = { pure_ct = 0.04 }\n[methods.dann_mri]\nmse = 9\n")
+    page = Page(report(whole, path)[0])
+    assert page.row("DUIIT (MRI → CT)", "MSE, published, other data")["MSE, published, other data"] == "7.50 ± 1.50"
+    assert page.row("DUIIT (MRI → CT)", "fid, published, other data")["fid, published, other data"] == "33.0"
+    assert page.row("PURE-CT", "p, published, other data")["p, published, other data"] == "0.040"
+    assert "(The Paper)" in report(whole, path)[0]
+    text, _ = report(whole)
+    assert "published, other data" not in text and "give it with --published" in text
+
+
+def test_published_figures_of_unknown_methods_are_refused(whole, tmp_path):
+    path = tmp_path / "paper.toml"
+    path.write_text("[methods.duit]\nmse = 1\n")
+    with pytest.raises(UserError, match="duit"):
+        write_report(whole.path, path)
+    assert not (whole.path / "report.html").exists()
+
+
+def test_the_same_folder_gives_the_same_page(whole):
+    assert report(whole)[0] == report(whole)[0]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+@pytest.mark.parametrize("width", [1400, 500])
+def test_a_browser_shows_everything_without_overflow(whole, tmp_path, width):
+    text, _ = report(whole)
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</main>", f"</main>{MEASURE}"), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom"]
+    dom = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60).stdout
+    assert re.search(r"<title>(.*?)</title>", dom)[1] == "4 4 3 false"
