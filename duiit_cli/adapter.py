@@ -15,9 +15,9 @@ from util.errors import UserError
 from util.logs import setup_logging
 
 HELP = {"-h", "--help"}
-FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir", "plugins", "from_dir", "real", "fake",
-           "mask"}
-FILES = {"input", "output", "weights_P", "fid_weights", "published", "json", "fingerprint", "fid_weights"}
+FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir", "plugins", "from_dir", "real",
+           "fake", "mask"}
+FILES = {"input", "output", "weights_P", "fid_weights", "published", "json", "fingerprint"}
 # Options whose values are names of things that exist: (module, function that lists them), for completion.
 NAMES = {"model": ("models", "model_names"), "dataset_mode": ("data", "dataset_names"),
          "preset": ("options.presets", "names")}

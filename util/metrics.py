@@ -15,7 +15,7 @@ def regression_errors(predictions, labels):
         return {}
     error = predictions - labels
     mse, variance = float(np.mean(error**2)), float(np.var(labels))
-    varied = variance > 0 and float(np.var(predictions)) > 0
+    varied = min(np.ptp(labels), np.ptp(predictions)) > 0           # a variance is not quite 0 by rounding
     return {"n": len(labels), "mse": mse, "mae": float(np.mean(np.abs(error))), "rmse": mse**0.5,
             "bias": float(np.mean(error)), "r2": 1 - mse / variance if variance > 0 else None,
             "pearson_r": float(stats.pearsonr(predictions, labels).statistic) if varied else None}

@@ -26,7 +26,8 @@ def help_of(capsys, duiit, *words):
 
 # -- help --------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("command", ["train", "test", "translate", "predict", "import", "export", "data check",
+@pytest.mark.parametrize("command", ["train", "test", "translate", "predict", "evaluate", "experiment", "import",
+                                     "export", "data check",
                                      "data phantom", "data", ""])
 def test_every_command_has_help_without_a_run_or_data(tmp_path, monkeypatch, capsys, duiit, command):
     monkeypatch.chdir(tmp_path)
@@ -74,7 +75,7 @@ def test_without_a_command_help_goes_to_stderr(capsys, duiit):
 
 @pytest.mark.parametrize(("words", "told"), [
     (("trian",), "unknown command trian (did you mean train?); there are train, test, translate, predict, "
-     "import, export, data"),
+     "evaluate, experiment, import, export, data"),
     (("data", "chek"), "unknown command chek (did you mean check?); there are check, phantom"),
     (("--nope",), "--nope")])
 def test_an_unknown_command_is_told_with_the_nearest(refused, words, told):
@@ -124,7 +125,7 @@ def complete(words, incomplete):
     (["train", "--guidance"], "", ["joint", "real", "detached"]),
     (["train", "--lambda-pred", "1", "--guidance"], "d", ["detached"]),
     (["train"], "--direction=", ["AtoB", "BtoA"]),
-    (["train", "--model"], "", ["cycle_gan", "duiit", "predictor"]),
+    (["train", "--model"], "", ["cycle_gan", "dann", "duiit", "multitask", "predictor"]),
     (["train", "--dataset_mode"], "l", ["labelled"]),
     (["train", "--preset"], "pha", ["phantom"]),
     (["translate", "--name", "nosuch", "--format"], "n", ["npy", "nifti"])])

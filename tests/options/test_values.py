@@ -83,7 +83,8 @@ def test_a_stray_word_is_told():
     (("--lr",), "--lr: expected one argument"),
     (("--lr", "--no_flip"), "--lr: expected one argument"),
     (("--no_flip=yes",), "--no_flip: ignored explicit argument 'yes'"),
-    (("--model", "ciclegan"), "--model ciclegan: no such model; there are cycle_gan, duiit, predictor"),
+    (("--model", "ciclegan"), "--model ciclegan: no such model; there are cycle_gan, dann, duiit, "
+     "multitask, predictor"),
     (("--dataset_mode", "x/y"), "--dataset_mode x/y: no such data set; there are cross_modality, "),
     (("--preset", "phantm"), "--preset phantm: no such preset or .toml file; the presets are"),
     (("--preset", "phantm"), "(did you mean phantom?)"),

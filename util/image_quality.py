@@ -1,0 +1,233 @@
+"""How good images are: distances between two sets of images, and errors of images whose truth is known.
+
+Plain functions on arrays that know nothing of files; torchmetrics does the arithmetic of the distances, scikit-image
+that of PSNR and SSIM. What the figures mean and when to trust them: docs/evaluating.md.
+"""
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from util.errors import UserError
+
+CT_LIMITS = (-1024.0, 3000.0)   # HU; SynthRAD2023 clips to them and takes their width for the dynamic range
+BODY_HU = -500.0                # halfway between air and water
+SSIM_WINDOW = 7                 # pixels; scikit-image's own
+KID_SUBSET, KID_SUBSETS = 1000, 100
+IS_SPLITS, IS_SPLIT = 10, 50    # at most so many splits, of at least so many images
+
+
+# -- features ------------------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class Features:
+    """A network's answer to a set of images. values: float64 (N, F). logits: float64 (N, K), or None."""
+    network: str
+    values: torch.Tensor
+    logits: torch.Tensor | None = None
+
+    def __len__(self):
+        return len(self.values)
+
+
+class FeatureCollector:
+    """Gathers the features of images that come one by one; those of one size in a row share a batch."""
+
+    def __init__(self, network, batch_size=16):
+        self.network, self.batch_size = network, batch_size
+        self._waiting, self._values, self._logits = [], [], []
+
+    def add(self, image):
+        """image: float32 (C, H, W) in [-1, 1], array or tensor."""
+        image = torch.as_tensor(np.ascontiguousarray(image, np.float32))
+        if self._waiting and (len(self._waiting) == self.batch_size or self._waiting[0].shape != image.shape):
+            self._flush()
+        self._waiting.append(image)
+
+    @torch.no_grad()
+    def _flush(self):
+        values, logits = self.network.extract(torch.stack(self._waiting).to(self.network.device))
+        self._values.append(values.cpu().double())
+        self._logits += [] if logits is None else [logits.cpu().double()]
+        self._waiting = []
+
+    def features(self):
+        """Features of all images so far."""
+        if self._waiting:
+            self._flush()
+        values = torch.cat(self._values) if self._values else torch.zeros(0, 1, dtype=torch.float64)
+        return Features(self.network.name, values, torch.cat(self._logits) if self._logits else None)
+
+
+def features_of(images, network, batch_size=16):
+    """Features of an iterable of images, each float32 (C, H, W) in [-1, 1]."""
+    collector = FeatureCollector(network, batch_size)
+    for image in images:
+        collector.add(image)
+    return collector.features()
+
+
+# -- distances between two sets of images --------------------------------------------------------------------------
+
+def metrics_of(network_name):
+    """The metrics that a network is for. Only with Inception are they called FID, KID and IS."""
+    return ("fid", "kid", "is") if network_name == "inception" else (f"fd_{network_name}",)
+
+
+def distribution_distances(real, fake, network, metrics=None, batch_size=16):
+    """{metric: its figures} for two iterables of images, each float32 (C, H, W) in [-1, 1].
+
+    network: a FeatureNetwork. metrics: some of metrics_of(network.name), by default all.
+    Raises UserError for fewer than two images on either side.
+    """
+    real, fake = features_of(real, network, batch_size), features_of(fake, network, batch_size)
+    return {m: distance(m, real, fake) for m in metrics or metrics_of(network.name)}
+
+
+def distance(metric, real, fake):
+    """The figures {"value", …, "n_real", "n_fake"} of one metric, from the Features of two sets of images.
+
+    Raises UserError for fewer than two images on either side.
+    """
+    if metric not in metrics_of(real.network) or real.network != fake.network:
+        raise ValueError(f"{metric} is not computed on features of {real.network} and {fake.network}")
+    if min(len(real), len(fake)) < 2:
+        raise UserError(f"{metric} takes two images or more on either side; there are {len(real)} real and "
+                        f"{len(fake)} fake")
+    count = {"n_real": len(real), "n_fake": len(fake)}
+    if metric == "kid":
+        return kernel_distance(real.values, fake.values) | count
+    if metric == "is":
+        return {**inception_score(fake.logits), "real": inception_score(real.logits)["value"], **count}
+    return frechet_distance(real.values, fake.values) | count
+
+
+def frechet_distance(real, fake):
+    """Fréchet distance of the Gaussians fitted to two sets of features, (N, F) and (M, F) (Heusel et al., 2017).
+
+    `biased`: so few images that a covariance has not full rank. The distance of two samples of the very same
+    distribution is then far above 0, the further the fewer they are.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # late: seconds to import
+
+    metric = FrechetInceptionDistance(feature=_as_they_are(real.shape[1]))
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    value = max(float(metric.compute()), 0.0)                       # a square; below 0 by rounding only
+    return {"value": value, "features": real.shape[1], "biased": min(len(real), len(fake)) <= real.shape[1]}
+
+
+def kernel_distance(real, fake, seed=0):
+    """Kernel distance (squared MMD, cubic kernel) of two sets of features (Bińkowski et al., 2018): unbiased.
+
+    Mean and standard deviation over random subsets; one subset, and no deviation, where one holds all images.
+    """
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    size = min(KID_SUBSET, len(real), len(fake))
+    subsets = 1 if size == max(len(real), len(fake)) else KID_SUBSETS
+    metric = _quietly(KernelInceptionDistance, feature=_as_they_are(real.shape[1]), subsets=subsets, subset_size=size)
+    metric.update(real, real=True)
+    metric.update(fake, real=False)
+    value, deviation = _drawn_from(seed, metric.compute)
+    return {"value": float(value), "sd": float(deviation) if subsets > 1 else None, "subset_size": size,
+            "subsets": subsets}
+
+
+def inception_score(logits, seed=0):
+    """Inception Score (Salimans et al., 2016) of logits (N, K): mean and standard deviation over splits.
+
+    Ten splits are the custom; there are fewer where they would hold less than 50 images.
+    """
+    from torchmetrics.image.inception import InceptionScore
+
+    splits = max(1, min(IS_SPLITS, len(logits) // IS_SPLIT))
+    metric = _quietly(InceptionScore, feature=_as_they_are(logits.shape[1]), splits=splits)
+    metric.update(logits)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")                             # the deviation of one split
+        value, deviation = _drawn_from(seed, metric.compute)
+    return {"value": float(value), "sd": float(deviation) if splits > 1 else None, "splits": splits}
+
+
+def _as_they_are(width):
+    """What torchmetrics takes for a network: here the features are computed already."""
+    network = torch.nn.Identity()
+    network.num_features = width
+    return network
+
+
+def _quietly(kind, **settings):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")         # that it keeps all features in memory, which is meant
+        return kind(**settings)
+
+
+def _drawn_from(seed, draw):
+    """draw() with torch's random numbers begun at `seed`, and the caller's left as they were."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return draw()
+
+
+# -- errors where the truth is known -------------------------------------------------------------------------------
+
+def body_mask(hu):
+    """The body in CT slices (H, W) or (N, H, W), bool: what is above -500 HU, of each slice the largest connected
+    piece (which leaves out the couch), with its holes (airways, sinuses) filled."""
+    hu = np.asarray(hu)
+    if hu.ndim == 3:
+        return np.stack([body_mask(one) for one in hu])
+    pieces, count = ndimage.label(hu > BODY_HU)
+    if not count:
+        return np.zeros(hu.shape, bool)
+    largest = 1 + int(np.argmax(np.bincount(pieces.ravel())[1:]))
+    return ndimage.binary_fill_holes(pieces == largest)
+
+
+def masked_errors(fake, true, mask=None, limits=CT_LIMITS, unit="hu", volume=False):
+    """Errors of one image (H, W), or of the slices of one scan (N, H, W), after SynthRAD2023's `image_metrics.py`.
+
+    mask: bool, same shape: the voxels that count (default: all). Returns {} where there is none, else
+        mae_<unit>  mean of |fake - true| over the mask, in the images' unit, nothing clipped;
+        psnr        dB, over the mask, both clipped to `limits`, whose width is the peak; infinite where they agree;
+        ssim        both clipped, and set to the lower limit outside the mask; mean of the map over the mask, without a
+                    border of 3 pixels. Windows of 7x7 within a slice; None for images too small for them;
+        ssim_3d     with `volume` only: the same with windows of 7x7x7, for neighbouring slices, from seven on. This
+                    is what the challenge reports;
+        voxels      in the mask.
+    """
+    fake, true = np.atleast_3d(np.asarray(fake, np.float64).T).T, np.atleast_3d(np.asarray(true, np.float64).T).T
+    mask = np.ones(true.shape, bool) if mask is None else np.asarray(mask, bool).reshape(true.shape)
+    if fake.shape != true.shape:
+        raise ValueError(f"images of unlike sizes: {fake.shape} and {true.shape}")
+    if not mask.any():
+        return {}
+    mae = float(np.mean(np.abs(fake[mask] - true[mask])))
+    low, width = limits[0], limits[1] - limits[0]
+    fake, true = (np.clip(image, *limits) - low for image in (fake, true))          # SSIM wants no negative values
+    errors = {f"mae_{unit}": mae, "psnr": _psnr(fake[mask], true[mask], width)}
+    fake, true = np.where(mask, fake, 0), np.where(mask, true, 0)
+    errors["ssim"] = _mean_ssim([(f, t, m) for f, t, m in zip(fake, true, mask, strict=True)], width)
+    if volume:
+        errors["ssim_3d"] = _mean_ssim([(fake, true, mask)], width)
+    return errors | {"voxels": int(mask.sum())}
+
+
+def _psnr(fake, true, width):
+    if not np.any(fake != true):
+        return float("inf")
+    return float(peak_signal_noise_ratio(true, fake, data_range=width))
+
+
+def _mean_ssim(parts, width):
+    """Mean of the SSIM maps of (fake, true, mask) over all their masks; None where no window fits into the mask."""
+    if min(parts[0][0].shape) < SSIM_WINDOW:
+        return None
+    inside = (slice(SSIM_WINDOW // 2, -(SSIM_WINDOW // 2)),) * parts[0][0].ndim     # windows that lie in the image
+    values = [structural_similarity(true, fake, data_range=width, win_size=SSIM_WINDOW, full=True)[1][inside]
+              [mask[inside]] for fake, true, mask in parts if mask[inside].any()]
+    return float(np.mean(np.concatenate(values))) if values else None
