@@ -105,6 +105,8 @@ class CustomDatasetDataLoader:
             served, opt.batch_size // ranks, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
             collate_fn=getattr(dataset, "collate", None), pin_memory=str(opt.device).startswith("cuda"),
             generator=torch.Generator().manual_seed(opt.seed))
+        if opt.isTrain:
+            opt.batches_in_epoch = self.batches         # for models whose training changes with its progress
 
     def set_epoch(self, epoch, skip_batches=0):
         """Selects the epoch to serve next, from its first batch or after `skip_batches`."""

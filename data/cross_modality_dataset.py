@@ -14,6 +14,7 @@ from data.modality_dataset import (
     PreparedDataset,
     check_batches,
     describe_labels,
+    label_stats,
     loader_of,
     report_labels,
     typical_range,
@@ -71,6 +72,7 @@ class CrossModalityDataset(PreparedDataset):
         for m, d in self.members.items():
             check_batches(f"{d.folder}" if m == d.folder.name else f"{d.folder} {m}", rows[m], opt)
         describe_labels([r for rs in rows.values() for r in rs], opt)
+        opt.label_stats = {m: label_stats(members, opt) for m, members in rows.items()}
         opt.target_range = typical_range(rows[self.target])
         for modality, members in rows.items():
             report_labels(modality, members)

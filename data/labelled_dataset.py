@@ -1,5 +1,5 @@
-"""Labelled target images for the predictor: the target modality's own, plus `--extra` folders of images with labels
-(translated ones, say), which are used for training only.
+"""Labelled target images for the predictor: the target modality's own, plus what is used for training only: `--extra`
+folders of images with labels (translated ones, say), and `--raw` source modalities as they are, untranslated.
 
 An item is {B, B_label, B_paths}: B, because the predictor reads the target domain.
 """
@@ -29,8 +29,11 @@ class LabelledDataset(PreparedDataset):
         if is_train:
             parser.add_argument("--extra", action="append", metavar="DIR",
                                 help="folder of labelled images to train on as well (may be given several times)")
+            parser.add_argument("--raw", metavar="SOURCES",
+                                help="source modalities, with commas, to train on as well, untranslated")
             parser.add_argument("--no_target", action="store_true",
-                                help="train on the --extra folders alone; the target is still validated and tested on")
+                                help="train on the --extra folders and --raw sources alone; the target is still "
+                                     "validated and tested on")
         return parser
 
     def __init__(self, opt):
@@ -39,38 +42,44 @@ class LabelledDataset(PreparedDataset):
         if opt.target not in names:
             raise UserError(f"--target {opt.target}: {opt.dataroot} has no such folder; it holds {', '.join(names)}")
         self.target, self.sources = opt.target, []
+        training = opt.isTrain and opt.phase == "train"
+        raw = raw_sources(opt, names) if training else []       # before anything is read, which may take long
         self.members = {opt.target: loader_of(opt.target)(opt, Path(opt.dataroot) / opt.target, opt.output_nc)}
         main = self.members[opt.target]
         parts = splits.of_run(opt, {opt.target: main.rows})[opt.target]
         self.by_part = {part: [r for r, p in zip(main.rows, parts, strict=True) if p == part] for part in splits.PARTS}
         held_out = {r.patient for part in ("val", "test") for r in self.by_part[part]}
         main.keep(self.by_part.get(opt.phase, []))
-        training = opt.isTrain and opt.phase == "train"
         if training:
-            self._add_extra(opt, main, held_out)
+            own = main.rows
+            self._add_others(opt, main, raw, held_out)
             rows = [r for m in self.members.values() for r in m.rows]
             check_batches(main.folder, rows, opt)
             describe_labels(rows, opt)
-            opt.target_range = typical_range(rows)
+            opt.target_range = typical_range(own or rows)       # others' images have ranges of their own
             for name, member in self.members.items():
                 report_labels(name, member.rows)
         self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
                      if row.label is not None or not training]
         if training and not self.flat:
-            raise UserError(f"{main.folder}: no training image has a label, and no --extra folder brings any; "
-                            "add a labels.csv")
+            raise UserError(f"{main.folder}: no training image has a label, and no --extra folder or --raw source "
+                            "brings any; add a labels.csv")
 
-    def _add_extra(self, opt, main, held_out):
+    def _add_others(self, opt, main, raw, held_out):
         if opt.no_target:
-            if not opt.extra:
-                raise UserError("--no_target: there is nothing to train on; name a folder with --extra")
+            if not opt.extra and not raw:
+                raise UserError("--no_target: there is nothing to train on; name a folder with --extra, or a source "
+                                "with --raw")
             main.keep([])
+        for source in raw:
+            folder = Path(opt.dataroot) / source
+            member = loader_of(source)(opt, folder, opt.output_nc)
+            self.members[f"--raw {source}"] = member.keep(_without(member.rows, held_out, folder))
         for folder in opt.extra or ():
             if not Path(folder).is_dir():
                 raise UserError(f"--extra {folder}: no such folder")
             member = loader_of(opt.target)(opt, folder, opt.output_nc)
-            member.keep(_without(member.rows, held_out, folder))
-            self.members[f"--extra {folder}"] = member
+            self.members[f"--extra {folder}"] = member.keep(_without(member.rows, held_out, folder))
 
     def target_part(self, part):
         """The target's rows of any part of the split."""
@@ -85,8 +94,22 @@ class LabelledDataset(PreparedDataset):
         return {"B": item["image"], "B_label": item["label"], "B_paths": item["path"]}
 
 
+def raw_sources(opt, names):
+    """The modalities that --raw names, of those in `names`. Raises UserError."""
+    wanted = list(dict.fromkeys(s.strip() for s in opt.raw.split(","))) if opt.raw else []
+    there = ", ".join(n for n in names if n != opt.target) or "none"
+    for source in wanted:
+        if source == opt.target:
+            raise UserError(f"--raw {opt.raw}: {source} is the target; its own images are trained on already, and the "
+                            f"sources there are {there}")
+        if source not in names:
+            raise UserError(f"--raw {opt.raw}: {source or 'an empty name'} is not a folder of {opt.dataroot}; the "
+                            f"sources there are {there}")
+    return wanted
+
+
 def _without(rows, held_out, folder):
-    """A person who is held out of the target must not come back through an extra folder."""
+    """A person who is held out of the target must not come back through an extra folder or another modality."""
     kept = [r for r in rows if r.patient not in held_out]
     if len(kept) < len(rows):
         log.warning("%s: left out %d images of patients who are held out for validation or testing",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import cohort, transforms
+from data import augmentation, cohort, transforms
 from data.base_dataset import BaseDataset
 from data.labels import find_labelled_scans
 from util.errors import UserError
@@ -39,6 +39,8 @@ class ModalityDataset(BaseDataset):
             raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them "
                             "all the same")
         self.epoch = 0
+        self.augment = getattr(opt, "augment", "none")          # declared by models that train a predictor alone
+        augmentation.check(self.augment, channels or opt.input_nc)
 
     @classmethod
     def find_scans(cls, root, opt):
@@ -64,7 +66,7 @@ class ModalityDataset(BaseDataset):
         return collate([self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))], single=True)
 
     def item(self, index, rng):
-        """The slice at `index`; in training with the crop and flip that `rng` draws, else whole.
+        """The slice at `index`; in training with the crop, flip and augmentation that `rng` draws, else whole.
 
         The image is as it is stored, int16: `collate` turns a whole batch into floats at once, which is quicker.
         """
@@ -73,6 +75,8 @@ class ModalityDataset(BaseDataset):
         if self.opt.isTrain and self.opt.phase == "train":
             choices = transforms.draw(image.shape, self.opt, rng)
             image = transforms.apply(image, choices, self.opt, round(transforms.BACKGROUND * cohort.STEP))
+            if self.augment != "none":
+                image = augmentation.augment(image, self.augment, rng)
         return {"image": image, "label": encode_label(row.label, self.opt), "path": f"{self.folder}/{row.file}"}
 
 
@@ -171,9 +175,23 @@ def describe_labels(rows, opt):
         if len(opt.classes) == 1:
             raise UserError(f"every label is {opt.classes[0]!r}: a classification needs at least two classes")
     else:
-        opt.label_mean = float(np.mean(labels)) if labels else 0.0
-        opt.label_std = float(np.std(labels)) or 1.0 if labels else 1.0
+        opt.label_mean, opt.label_std = _mean_and_deviation(labels)
     opt.labels_known = len(labels)
+
+
+def label_stats(rows, opt):
+    """{known, mean, std} of one modality's labels, without the last two where labels are classes."""
+    labels = [r.label for r in rows if r.label is not None]
+    if opt.task == "classification":
+        return {"known": len(labels)}
+    mean, std = _mean_and_deviation(labels)
+    return {"known": len(labels), "mean": mean, "std": std}
+
+
+def _mean_and_deviation(labels):
+    if not labels:
+        return 0.0, 1.0
+    return float(np.mean(labels)), float(np.std(labels)) or 1.0
 
 
 def typical_range(rows):

@@ -1,4 +1,6 @@
 """What the models that hold a predictor P share: its options, its making, its validation."""
+from contextlib import contextmanager
+
 import torch
 
 from models import networks
@@ -13,17 +15,43 @@ def add_options(parser):
     return parser
 
 
-def make_predictor(opt, channels):
-    """netP, reading images of `channels`, with the label's mean and deviation (or classes) that the data set found.
+def add_training_options(parser, batch_size):
+    """Options of the models that train nothing but a predictor, with the defaults they share: the paper's Adam and
+    100 epochs at 1e-4."""
+    parser.set_defaults(batch_size=batch_size, lr=1e-4, beta1=0.9, n_epochs=100, n_epochs_decay=0)
+    parser.add_argument("--weight_decay", type=float, default=0.0, help="L2 penalty in Adam")
+    parser.add_argument("--augment", default="none", choices=["none", "simple", "autoaugment", "random_erasing"],
+                        help="what training images go through besides crop and flip")
+    return parser
 
-    It is made from a seed of its own, so that what is drawn here shifts no other random number of the run.
-    """
+
+def make_optimizer(nets, opt):
+    """Adam over all weights of `nets`, as the options say."""
+    parameters = [p for net in nets for p in net.parameters()]
+    return torch.optim.Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999), weight_decay=opt.weight_decay, fused=True)
+
+
+@contextmanager
+def own_draws(opt):
+    """Networks made inside are drawn from a seed of their own, so that they shift no other random number of the run."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(opt.seed)           # the CPU's alone, where networks are made
-        classes = len(getattr(opt, "classes", ())) if opt.task == "classification" else None
-        weights = opt.weights_P if opt.isTrain and not opt.continue_train else None
-        return networks.define_P(opt.netP, channels, opt.task, classes, getattr(opt, "label_mean", 0.0),
-                                 getattr(opt, "label_std", 1.0), weights)
+        yield
+
+
+def make_predictor(opt, channels, mean=None, std=None):
+    """netP, reading images of `channels`, with the classes that the data set found, or a standard score's mean and
+    deviation: of all training labels, unless others are given."""
+    mean = getattr(opt, "label_mean", 0.0) if mean is None else mean
+    std = getattr(opt, "label_std", 1.0) if std is None else std
+    weights = opt.weights_P if opt.isTrain and not opt.continue_train else None
+    with own_draws(opt):
+        return networks.define_P(opt.netP, channels, opt.task, classes_of(opt), mean, std, weights)
+
+
+def classes_of(opt):
+    """How many classes there are; None in a regression."""
+    return len(getattr(opt, "classes", ())) if opt.task == "classification" else None
 
 
 def refuse_without_labels(opt, remedy):

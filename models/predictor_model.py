@@ -1,6 +1,4 @@
 """The predictor alone: a network that reads the label from target images, real ones and translated ones alike."""
-import torch
-
 from models import networks, prediction
 from models.base_model import BaseModel
 
@@ -11,21 +9,18 @@ class PredictorModel(BaseModel):
         parser.set_defaults(dataset_mode="labelled", input_nc=1, output_nc=1)
         prediction.add_options(parser)
         if is_train:
-            # The paper's settings for the predictor trained on the mixture: Adam, 100 epochs at 1e-4, batches of 64.
-            parser.set_defaults(batch_size=64, lr=1e-4, beta1=0.9, n_epochs=100, n_epochs_decay=0)
-            parser.add_argument("--weight_decay", type=float, default=0.0, help="L2 penalty in Adam")
+            prediction.add_training_options(parser, batch_size=64)     # the paper's for the mixture
         return parser
 
     def __init__(self, opt):
         super().__init__(opt)
         self.loss_names, self.visual_names, self.model_names = ["P"], ["real_B"], ["P"]
-        prediction.refuse_without_labels(opt, "add a labels.csv, or --extra folders that have one")
+        prediction.refuse_without_labels(opt, "add a labels.csv, or --extra or --raw folders that have one")
         prediction.check_crop(opt)
         self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if self.isTrain:
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
-            self.optimizer_P = torch.optim.Adam(self.netP.parameters(), lr=opt.lr, betas=(opt.beta1, 0.999),
-                                                weight_decay=opt.weight_decay, fused=True)
+            self.optimizer_P = prediction.make_optimizer([self.netP], opt)
             self.optimizers = [self.optimizer_P]
 
     def set_input(self, input):             # noqa: A002

@@ -13,17 +13,21 @@ from models.networks.generators import (
     UnetSkipConnectionBlock,
     define_G,
 )
+from models.networks.heads import LabelHead
 from models.networks.init import INIT_TYPES, init_net, init_weights
 from models.networks.losses import PredictionLoss
 from models.networks.norm import NORMS, Identity, get_norm_layer
 from models.networks.predictors import PREDICTORS, PredictorNet, check_predictor_size, define_P
+from models.networks.reversal import DomainClassifier, reversal_strength, reverse_gradient
 from models.networks.schedulers import LR_POLICIES, get_scheduler
 from models.networks.sizes import check_critic_size, check_size, size_multiple
 
 __all__ = [
     "CRITICS", "GAN_MODES", "GENERATORS", "INIT_TYPES", "LR_POLICIES", "NORMS", "PREDICTORS",
-    "GANLoss", "Identity", "NLayerDiscriminator", "PixelDiscriminator", "PredictionLoss", "PredictorNet",
+    "DomainClassifier", "GANLoss", "Identity", "LabelHead", "NLayerDiscriminator", "PixelDiscriminator",
+    "PredictionLoss", "PredictorNet",
     "ResnetBlock", "ResnetGenerator", "UnetGenerator", "UnetSkipConnectionBlock",
     "cal_gradient_penalty", "check_critic_size", "check_predictor_size", "check_size",
-    "define_D", "define_G", "define_P", "get_norm_layer", "get_scheduler", "init_net", "init_weights", "size_multiple",
+    "define_D", "define_G", "define_P", "get_norm_layer", "get_scheduler", "init_net", "init_weights",
+    "reversal_strength", "reverse_gradient", "size_multiple",
 ]

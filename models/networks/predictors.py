@@ -105,7 +105,11 @@ class PredictorNet(nn.Module):
         return self.backbone((images - self.image_mean) / self.image_std)
 
     def forward(self, images):
-        answers = self.head(self.features(images))
+        return self.answer(self.features(images))
+
+    def answer(self, features):
+        """The head alone, for models that use the features twice: (N, feature_nc) -> what `forward` gives."""
+        answers = self.head(features)
         if self.task == "classification":
             return answers  # (N, num_classes)
         # In full precision also under autocast: half precision near 70 years has steps of 1/16.

@@ -23,7 +23,7 @@ def test_models_are_found_by_name():
 
 @pytest.mark.parametrize("name", ["cycle_gam", "os", "networks", "../cycle_gan"])
 def test_unknown_models_are_refused_with_those_there_are(name):
-    with pytest.raises(UserError, match="--model .*cycle_gan, duiit"):
+    with pytest.raises(UserError, match="--model .*cycle_gan, dann, duiit"):
         find_model_using_name(name)
 
 

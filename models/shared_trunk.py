@@ -1,0 +1,77 @@
+"""What models have in common whose predictor's trunk learns from target and source images alike (multitask, dann).
+
+Only the trunk is shared with something else, which a subclass adds; netP itself is an ordinary predictor, so a run is
+tested, used and exported like one.
+"""
+import torch
+
+from models import networks, prediction
+from models.base_model import BaseModel
+from util.errors import UserError
+
+
+class SharedTrunkModel(BaseModel):
+    """A subclass makes netP, what it adds and the optimizer in `_make`, and implements optimize_parameters."""
+
+    @staticmethod
+    def modify_commandline_options(parser, is_train):
+        parser.set_defaults(dataset_mode="cross_modality", input_nc=1, output_nc=1)
+        return prediction.add_options(parser)
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.sources = opt.sources.split(",") if opt.sources else []
+        target, source = ("A", "B") if opt.direction == "BtoA" else ("B", "A")
+        # The ending of each source's names, as in cycle_gan: none when there is one source.
+        self.branches = [f"_{s}" for s in self.sources] if len(self.sources) > 1 else [""]
+        self.keys = [target, *(f"{source}{b}" for b in self.branches)]
+        self.visual_names = ["real_B", *(f"real_A{b}" for b in self.branches)]
+        self.model_names = ["P"]
+        if self.isTrain:
+            self._check(opt)
+            self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
+        self._make(opt)
+
+    def _check(self, opt):
+        if not self.sources:
+            raise UserError(f"--dataset_mode {opt.dataset_mode}: has no source images, and --model {opt.model} learns "
+                            "from them too; give --dataset_mode cross_modality")
+        if opt.input_nc != opt.output_nc:
+            raise UserError(f"--input_nc {opt.input_nc} and --output_nc {opt.output_nc}: source and target images go "
+                            "through the same network; give both the same number")
+        prediction.check_crop(opt)
+
+    # -- one step ----------------------------------------------------------------------------------------------
+
+    def set_input(self, input):             # noqa: A002
+        """{A, B (N, C, H, W) in [-1, 1], A_label, B_label (N,), A_paths, B_paths}; with several sources A_<source>, …
+        BtoA swaps the letters."""
+        self.images = [input[key].to(self.device, non_blocking=True) for key in self.keys]
+        self.labels = [input[f"{key}_label"].to(self.device, non_blocking=True) for key in self.keys]
+        for name, images in zip(self.visual_names, self.images, strict=True):
+            setattr(self, name, images)
+        self.image_paths = input[f"{self.keys[0]}_paths"]
+
+    def forward(self):
+        self.answer = self.netP(self.real_B)
+
+    def features(self):
+        """The trunk's features of all images of the step, target first: (modalities * N, feature_nc).
+
+        They go through it as one batch. Batch norm then does to a target image in training what it does when testing,
+        where its running statistics are those of the same mixture; in batches of their own each modality would be
+        normalised by itself, and no image by the running statistics that are kept.
+        """
+        if len({images.shape for images in self.images}) > 1:
+            raise UserError(f"--preprocess {self.opt.preprocess}: source and target images of other sizes do not go "
+                            "through one network together; use a --preprocess that crops")
+        return self.netP.features(torch.cat(self.images))
+
+    # -- for the commands --------------------------------------------------------------------------------------
+
+    def validate(self, dataset):
+        return prediction.validate(self.netP, dataset, self.opt.task, self.device)
+
+    def predictor(self):
+        """The network that reads the label from target images."""
+        return self.netP
