@@ -154,7 +154,8 @@ def test_names_in_help_completion_and_messages(capsys, duiit, refused, pairs):
     found = complete(["train", "--plugins", str(OLD), "--model"], "p")
     assert [item.value for item in found] == ["pix2pix", "predictor"]
     message = refused("train", "--plugins", NEW, "--model", "pix2pix", "--dataroot", pairs)
-    assert message == "--model pix2pix: no such model; there are cycle_gan, duiit, paired, predictor"
+    assert message == "--model pix2pix: no such model; there are cycle_gan, dann, duiit, multitask, " \
+        "paired, predictor"
     assert "pairs" in refused("train", "--plugins", NEW, "--dataset_mode", "aligned", "--dataroot", pairs)
 
 

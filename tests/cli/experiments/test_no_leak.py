@@ -29,7 +29,7 @@ def scale(tmp_path_factory):
     return path
 
 
-def tested_on(run):
+def held_out_cts(run):
     with (run / "split.csv").open() as file:
         return {r["patient"] for r in csv.DictReader(file) if (r["modality"], r["split"]) == ("ct", "test")}
 
@@ -40,7 +40,7 @@ def poisoned(tmp_path_factory, duiit, phantom, scale):
     runs = tmp_path_factory.mktemp("drawn")
     assert duiit("train", "--dataroot", phantom, "--preset", scale, "--model", "predictor", "--max_steps", 1,
                  "--checkpoints_dir", runs, "--name", "drawn") == 0
-    held_out = tested_on(runs / "drawn")
+    held_out = held_out_cts(runs / "drawn")
     assert len(held_out) == 2
     root = tmp_path_factory.mktemp("poisoned") / "phantom"
     shutil.copytree(phantom, root)
@@ -64,7 +64,7 @@ def test_poison_in_test_patients_changes_no_weight(tmp_path, duiit, phantom, poi
     for name, data in (("clean", phantom), ("poisoned", root)):
         assert duiit("train", "--dataroot", data, "--preset", scale, *METHODS[kind], "--checkpoints_dir", tmp_path,
                      "--name", name) == 0
-        assert tested_on(tmp_path / name) == held_out
+        assert held_out_cts(tmp_path / name) == held_out
     clean = sorted((tmp_path / "clean").glob("*_net_*.pth"))
     assert len(clean) >= 2
     for path in clean:
@@ -78,6 +78,6 @@ def test_poison_in_training_patients_does(tmp_path, duiit, phantom, poisoned, sc
     for name, data in (("clean", phantom), ("poisoned", root)):
         assert duiit("train", "--dataroot", data, "--preset", scale, "--model", "predictor", "--split_seed", 3,
                      "--checkpoints_dir", tmp_path, "--name", name) == 0
-    assert tested_on(tmp_path / "clean") != held_out
+    assert held_out_cts(tmp_path / "clean") != held_out
     one, other = (checkpoint.load(tmp_path / n / "latest_net_P.pth") for n in ("clean", "poisoned"))
     assert any(not torch.equal(one[k], other[k]) for k in one)
