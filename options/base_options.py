@@ -27,8 +27,8 @@ class BaseOptions(CommandOptions):
     def _run(self, g):
         g.add_argument("--name", default="experiment_name", help="name of the run: its folder under --checkpoints_dir")
         g.add_argument("--checkpoints_dir", default="./checkpoints", help="where the runs are kept")
-        g.add_argument("--preset", help=f"a preset's name ({', '.join(presets.scales())}; a method's, such as duiit_mri; "
-                                        "completion lists them) or a .toml file of options")
+        g.add_argument("--preset", help=f"a preset's name ({', '.join(presets.scales())}, or a method's, such as "
+                                        "duiit_mri; completion lists them) or a .toml file of options")
         g.add_argument("--model", default="duiit",
                        help="duiit, cycle_gan, predictor, multitask, dann, or a plug-in's name")
         g.add_argument("--plugins", metavar="DIR",
