@@ -1,6 +1,8 @@
 """What `duiit experiment` does: plan, check at the door, run what is not done yet, report."""
 import json
 import logging
+import signal
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -60,11 +62,22 @@ def _run(opt, whole, chosen):
         todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(root, t)}
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
         try:
-            failed = execution.execute(root, todo, _executor(opt, root), opt.jobs) if todo else {}
+            with _sigterm_is_ctrl_c():
+                failed = execution.execute(root, todo, _executor(opt, root), opt.jobs) if todo else {}
         except KeyboardInterrupt:
             log.warning("stopped; everything is saved. Go on with: duiit experiment --output %s", opt.output)
             raise
     return _report(opt, 1 if failed else 0)
+
+
+@contextmanager
+def _sigterm_is_ctrl_c():
+    """A batch system that ends this process is to find everything saved and no job left behind."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _executor(opt, root):
