@@ -40,21 +40,35 @@ def experiment(opt):
 
 def _taken_up(opt):
     """Without --dataroot: the options that the experiment in --output was begun with, and this call's over them."""
-    path = Path(opt.output) / NAME
     if opt.dataroot:
         return opt
-    if not path.is_file():
+    before = _before(Path(opt.output))
+    if not before:
         raise UserError(f"--dataroot is missing, and {opt.output} holds no experiment to go on with" if not
                         opt.report_only else f"--output {opt.output}: holds no experiment to report on")
+    return ExperimentOptions().parse([*before["words"], *opt.words])
+
+
+def _before(root):
+    """What experiment.json says of the calls before; {} where there were none. Raises UserError for a damaged one, and
+    for a folder that holds something else."""
+    path = root / NAME
+    if not path.is_file():
+        others = [p.name for p in root.iterdir() if p.name != "cache"] if root.is_dir() else []
+        if others and not (root / plan.NAME).is_file():
+            raise UserError(f"--output {root}: holds other files ({others[0]}) and no experiment; give another folder")
+        return {}
     try:
-        words = json.loads(path.read_text(encoding="utf-8"))["words"]
+        before = json.loads(path.read_text(encoding="utf-8"))
+        return {k: before[k] for k in ("words", "created", "settings", "methods")}
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged; start again with the options that the experiment was begun with") from None
-    return ExperimentOptions().parse([*words, *opt.words])
+        raise UserError(f"{path} is damaged: remove it, and start again with the options that the experiment was begun "
+                        "with; what is finished is kept") from None
 
 
 def _run(opt, whole, chosen):
     root = whole.root
+    _before(root)
     root.mkdir(parents=True, exist_ok=True)
     with run_lock.hold(root):
         whole.write()
@@ -92,8 +106,7 @@ def _executor(opt, root):
 def _write_settings(opt, chosen, root):
     """experiment.json: what the report says of the comparison, and the words to go on with it. Methods and splits of
     earlier calls stay in it."""
-    path = root / NAME
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    before = _before(root)
     settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS}}
     settings["label_unit"] = _label_unit(opt)
     settings["splits"] = max(opt.splits, before.get("settings", {}).get("splits", 0))
@@ -101,10 +114,18 @@ def _write_settings(opt, chosen, root):
     listed |= {m.name: {"name": m.name, "title": m.title, "row": m.row, "table": m.table, "sources": list(m.sources),
                         "recipe": m.recipe, "translator": m.name if m.translator else None} for m in chosen}
     translators = [{k: m[k] for k in ("name", "title", "sources")} for m in listed.values() if m["translator"]]
-    write_json(path, {"duiit_version": __version__, "words": [*opt.words, f"--dataroot={settings['dataroot']}"],
-                      "settings": settings,
-                      "created": before.get("created", datetime.now(UTC).isoformat(timespec="seconds")),
-                      "methods": list(listed.values()), "translators": translators})
+    created = before.get("created", datetime.now(UTC).isoformat(timespec="seconds"))
+    write_json(root / NAME, {"duiit_version": __version__, "created": created, "words": [*opt.words, *_absolute(opt)],
+                             "settings": settings, "methods": list(listed.values()), "translators": translators})
+
+
+def _absolute(opt):
+    """Words that name the call's files and folders as they are found from anywhere."""
+    methods = opt.methods and ",".join(str(Path(m).resolve()) if m.endswith(".toml") else m
+                                       for m in map(str.strip, opt.methods.split(",")))
+    paths = {k: getattr(opt, k) for k in ("dataroot", "plugins", "cache_dir", "fid_weights", "published")}
+    paths["preset"] = opt.preset if opt.preset and opt.preset.endswith(".toml") else None
+    return [f"--{k}={Path(v).resolve()}" for k, v in paths.items() if v] + ([f"--methods={methods}"] if methods else [])
 
 
 def _label_unit(opt):

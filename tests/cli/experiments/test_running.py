@@ -152,6 +152,43 @@ def networks_times(folder):
     return {p: p.stat().st_mtime_ns for p in folder.glob("*/*/*/*.pth")}
 
 
+def test_it_is_gone_on_with_from_another_folder(tmp_path, monkeypatch, capsys, duiit, phantom, scale, finished):
+    shutil.copytree(finished, tmp_path / "E")
+    monkeypatch.chdir(scale.parent)
+    relative = ["--dataroot", os.path.relpath(phantom), "--preset", scale.name, "--output", tmp_path / "E", "--device",
+                "cpu", *TWO]
+    assert "was begun there with other settings" in told(capsys, duiit, "experiment", *relative, "--crop_size", 28)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "E" / "experiment.json").unlink()
+    (tmp_path / "E" / "plan.json").unlink()
+    assert "holds other files" in told(capsys, duiit, "experiment", "--output", "E", "--dataroot", phantom)
+    (tmp_path / "F").mkdir()
+    monkeypatch.chdir(scale.parent)
+    words = [os.path.relpath(w) if w is phantom else w for w in ("--dataroot", phantom)]
+    assert duiit("experiment", *words, "--preset", scale.name, "--output", tmp_path / "F", "--splits", 1, "--methods",
+                 "pure_ct", "--device", "cpu") == 0
+    monkeypatch.chdir(tmp_path)
+    assert duiit("experiment", "--output", "F") == 0
+    assert "1 of 1 parts are done already" in capsys.readouterr().err
+
+
+def told(capsys, duiit, *words):
+    capsys.readouterr()
+    assert duiit(*words) == 2
+    return capsys.readouterr().err
+
+
+def test_damaged_files_of_an_experiment_are_named(tmp_path, refused, words, finished):
+    folder = tmp_path / "E"
+    shutil.copytree(finished, folder)
+    (folder / "experiment.json").write_text("{")
+    assert "experiment.json is damaged: remove it" in refused("experiment", "--output", folder)
+    assert "experiment.json is damaged: remove it" in refused(*words(folder, *TWO))
+    (folder / "experiment.json").unlink()
+    (folder / "plan.json").write_text("[{}]")
+    assert "plan.json is damaged" in refused(*words(folder, *TWO))
+
+
 def test_dry_run_trains_nothing(tmp_path, capsys, duiit, words):
     assert duiit(*words(tmp_path / "E", "--splits", 3, "--methods", "pure_ct,transfer_mri,cyclegan", "--dry_run")) == 0
     shown = capsys.readouterr().out
