@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 
 from data.readers import find_scans, header_age, parse_age, stem_patient
 from data.readers.common import notice, stem_of
@@ -21,6 +22,7 @@ from util.errors import UserError
 from util.files import natural_key
 
 log = logging.getLogger(__name__)
+WRITTEN = ("file", "patient", "label")          # columns of the table that `duiit translate` writes
 
 # Column names, as _key() writes them, in order of preference.
 _ID_COLUMNS = {
@@ -158,6 +160,15 @@ def _with_table_patients(scans: list[Scan], patients: _Ids) -> list[Scan]:
     return scans
 
 
+def _is_ours(root: Path) -> bool:
+    """Whether `duiit translate` wrote the table of this folder."""
+    try:
+        with (root / "labels.csv").open(encoding="utf-8-sig") as file:
+            return file.readline().strip() == ",".join(WRITTEN)
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
 def find_labelled_scans(root: Path, opt: object = None, *, modalities: tuple[str, ...] | None = None,
                         patient_regex: str | None = None, unit: str | None = None) -> list[Scan]:
     """The scans of one cohort with their labels, for a loader: DICOM of these `modalities`, expected in this `unit`.
@@ -166,6 +177,8 @@ def find_labelled_scans(root: Path, opt: object = None, *, modalities: tuple[str
     Ages come from the headers (PatientAge) where no table gives any. Raises UserError, for an empty folder too.
     """
     root = Path(root)
+    if _is_ours(root):          # the options speak of the tables of the data, not of this one
+        opt = SimpleNamespace(task=getattr(opt, "task", None))
     asked = getattr(opt, "patient_regex", None)
     scans = find_scans(root, asked or patient_regex, modalities=modalities)
     paths = [path.relative_to(scan.root).as_posix() for scan in scans for path in scan.files]

@@ -9,11 +9,11 @@ from options import TranslateOptions
 from util.errors import UserError
 
 log = logging.getLogger(__name__)
-COLUMNS = ("file", "patient", "label")
 VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
 def run(opt):
+    from data.labels import WRITTEN
     from data.modality_dataset import loader_of
     from duiit_cli.inference import load_model, target_intensity
     from util.files import atomic_folder, write_csv
@@ -28,7 +28,7 @@ def run(opt):
         for scan in track(scans, f"translating {source}", total=len(scans)):
             slices, images = translate_scan(net, scan, source, opt, model.device)
             rows += write(folder, scan, slices, images) if slices else []
-        write_csv(folder / "labels.csv", [(f, p, "" if label is None else label) for f, p, label in rows], COLUMNS)
+        write_csv(folder / "labels.csv", [(f, p, "" if label is None else label) for f, p, label in rows], WRITTEN)
     unlabelled = sum(label is None for _, _, label in rows)
     log.info("%d files of %d scans written to %s, %d without a label", len(rows), len(scans), opt.output, unlabelled)
 

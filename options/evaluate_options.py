@@ -33,9 +33,10 @@ class EvaluateOptions(BaseOptions):
                        help="--real holds the true image of every translated one, under the same relative path")
         g.add_argument("--mask", metavar="DIR", help="--paired: folder of body masks under the same relative paths, 0 "
                                                      "outside (default: found in the real CT)")
-        g.add_argument("--metrics", help=f"with commas, of {', '.join(METRICS)} (default: all that can be had)")
+        g.add_argument("--metrics", help=f"with commas, of {', '.join(METRICS)} (default: all that need no download)")
         g.add_argument("--fid_weights", metavar="FILE",
-                       help="Inception weights for fid, kid and is (default: torch's cache, else they are fetched)")
+                       help="Inception weights for fid, kid and is (default: torch's cache; they are fetched where "
+                            "--metrics asks for one of the three)")
         g.add_argument("--output", metavar="FILE", help="write the figures to this .json file as well")
         own = {action.dest for action in parser._actions}
         parser = super().initialize(parser)

@@ -63,7 +63,7 @@ class ExperimentOptions(CommandOptions):
     def gather_options(self, argv=None):
         opt = super().gather_options(argv)
         given, _ = self.declare(argv).given()
-        opt.words = list(argv)
+        opt.said = given
         opt.preset_values = presets.read(opt.preset) if opt.preset else {}
         ours = {a.dest for group in self.initialize(OptionParser())._action_groups for a in group._group_actions
                 if group.title in ("Data", "Images", "Labels and splits")}
@@ -79,6 +79,9 @@ class ExperimentOptions(CommandOptions):
             raise UserError("--output is missing: name the folder that the experiment is to be kept in")
         if opt.val_fraction + opt.test_fraction >= 1:
             raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
+        if opt.jobs == 0 and opt.executor == "local":
+            raise UserError("--jobs 0: all at once is for a cluster (--executor slurm); say how many this machine can "
+                            "train at once")
         for pair in opt.slurm:
             if "=" not in pair:
                 raise UserError(f"--slurm {pair}: give KEY=VALUE, such as --slurm partition=gpu")

@@ -113,6 +113,13 @@ def is_list(action):
     return isinstance(action, argparse._AppendAction)
 
 
+def as_words(action, value):
+    """The words that set an option to a value: [] for a flag that is not set and for None."""
+    if is_flag(action):
+        return [action.option_strings[0]] if value else []
+    return [f"{action.option_strings[0]}={v}" for v in (value if isinstance(value, list) else [value]) if v is not None]
+
+
 def nearest(name, names):
     """` (did you mean X?)`, or nothing."""
     close = difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)

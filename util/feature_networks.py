@@ -64,6 +64,11 @@ def inception(weights=None, device="cpu"):
                           {"file": path.name, "sha256": INCEPTION_SHA256})
 
 
+def has_inception(weights=None):
+    """Whether the weights lie on this computer, so that `inception` fetches nothing."""
+    return _inception_path(weights).is_file()
+
+
 def efficientnet_lite0(device="cpu"):
     """EfficientNet-Lite0 trained on ImageNet: 1280 features; images are resized to 224x224, anti-aliased.
 
@@ -116,9 +121,18 @@ def eight_bits(images):
 
 # -- the Inception weights -----------------------------------------------------------------------------------------
 
+def _inception_path(weights):
+    return Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+
+
+def check_weights(path):
+    """Raises UserError unless the file holds the Inception weights of FID."""
+    _inception_file(path)
+
+
 def _inception_file(weights):
     """The path of the weights, known to be the right ones by their checksum."""
-    path = Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
+    path = _inception_path(weights)
     if weights and not path.is_file():
         raise UserError(f"--fid_weights {path}: no such file; it is to be {INCEPTION_FILE}, from {INCEPTION_URL}")
     if not path.is_file():

@@ -24,12 +24,13 @@ _held = set()                   # of this process, whom a record lock does not k
 
 
 @contextmanager
-def hold(folder):
-    """Holds the lock of the run in `folder` (which exists). Raises UserError that names the process that has it."""
+def hold(folder, busy="is training this run; wait for it, stop it, or give another --name"):
+    """Holds the lock of the run in `folder` (which exists). Raises UserError that names the process that has it, and
+    says what it is `busy` with."""
     path = Path(folder).resolve() / NAME
     if path in _held:
         raise UserError(f"{folder}: this process is training this run already")
-    file = _take(path) if fcntl else None
+    file = _take(path, busy) if fcntl else None
     _held.add(path)
     try:
         yield
@@ -41,7 +42,7 @@ def hold(folder):
             file.close()
 
 
-def _take(path):
+def _take(path, busy):
     while True:
         file = _open(path)
         try:
@@ -50,8 +51,7 @@ def _take(path):
             file.seek(0)
             holder = file.read().decode(errors="replace").strip() or "another process"
             file.close()
-            raise UserError(f"{path.parent}: {holder} is training this run; wait for it, stop it, or give another "
-                            "--name") from None
+            raise UserError(f"{path.parent}: {holder} {busy}") from None
         except OSError as error:
             log.warning("%s cannot be locked (%s): see to it that only one process trains this run", path,
                         error.strerror)

@@ -35,17 +35,27 @@ def execute(root, todo, executor, jobs):
 
 
 def is_done(root, task):
-    """Whether the task ended well before. One whose done file is damaged is cleared away, to be done again."""
+    """Whether the task ended well before, as its done file says."""
     path = tasks.done_file(root, task)
     if not path.is_file():
         return False
     try:
-        json.loads(path.read_text(encoding="utf-8"))
-        return True
+        report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        log.warning("%s is damaged: this part is done again", path)
-        path.unlink() if task.kind == plan.QUALITY else shutil.rmtree(path.parent)
         return False
+    if not isinstance(report, dict) or "finished" not in report or (task.kind == plan.CELL and
+                                                                    "predictor" not in report):
+        return False
+    return task.kind != plan.QUALITY or report.get("asked") == task.about["asked"]
+
+
+def clear_damaged(root, todo):
+    """Clears away what cannot be gone on with, to be done again: parts whose done file is damaged."""
+    for task in todo.values():
+        path = tasks.done_file(root, task)
+        if path.is_file():
+            log.warning("%s is damaged, or of other settings: this part is done again", path)
+            path.unlink() if task.kind == plan.QUALITY else shutil.rmtree(path.parent)
 
 
 class _Run:
@@ -88,9 +98,12 @@ class _Run:
 
     def _outcome(self, task, job):
         """None, or one line on what went wrong; written down also where the process could not."""
+        path = tasks.failed_file(self.root, task)
+        until = time.monotonic() + job.patience         # a network file system may show a node's files late
+        while time.monotonic() < until and not (tasks.done_file(self.root, task).is_file() or path.is_file()):
+            time.sleep(1)
         if tasks.done_file(self.root, task).is_file():
             return None
-        path = tasks.failed_file(self.root, task)
         if not path.is_file():
             tasks.fail(self.root, task, f"its process ended before its time ({job.how_it_ended()})")
         return json.loads(path.read_text(encoding="utf-8"))["error"]
@@ -99,47 +112,61 @@ class _Run:
 # -- on this machine ---------------------------------------------------------------------------------------------
 
 class LocalProcesses:
-    """Child processes. Cores are divided among `jobs`, and so are the GPUs, in turn."""
+    """Child processes. Cores are divided among `jobs`, and GPUs given to those that have the fewest parts at work.
 
-    def __init__(self, jobs, gpus=0):
-        self.gpus, self.started, self.children = gpus, 0, []
-        self.threads = max((os.cpu_count() or 1) // max(jobs, 1), 1)
+    gpus: their names as in CUDA_VISIBLE_DEVICES; none or one: nothing is said of them.
+    """
+
+    def __init__(self, jobs, gpus=()):
+        self.gpus, self.children = list(gpus), []
+        self.threads = max(_cores() // max(jobs, 1), 1)
 
     def start(self, root, task):
         # -P: a folder of the user's that is named like some package must not be imported in its place.
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (HOME, os.environ.get("PYTHONPATH")) if p)}
         env.setdefault("OMP_NUM_THREADS", str(self.threads))
-        if self.gpus > 1:
-            env["CUDA_VISIBLE_DEVICES"] = str(self.started % self.gpus)
-        self.started += 1
+        gpu = None
+        if len(self.gpus) > 1:
+            busy = [c.gpu for c in self.children if not c.is_over()]
+            gpu = env["CUDA_VISIBLE_DEVICES"] = min(self.gpus, key=busy.count)
         words = [sys.executable, "-P", "-m", "duiit_cli.experiments.task", str(root), task.id]
         path = tasks.log_file(root, task)
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             # A session of its own: Ctrl-C reaches only the one who asked, who then stops the children.
-            child = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env,
-                                     start_new_session=True)
-        self.children.append(child)
-        return _Child(child)
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env,
+                                       start_new_session=True)
+        self.children = [c for c in self.children if not c.is_over()] + [_Child(process, gpu)]
+        return self.children[-1]
 
     def stop(self):
         """Asks those still running to save and stop, and waits for them."""
-        left = [c for c in self.children if c.poll() is None]
-        for child in left:
-            child.send_signal(signal.SIGTERM)
-        for child in left:
+        left = [c.process for c in self.children if not c.is_over()]
+        for process in left:
+            process.send_signal(signal.SIGTERM)
+        for process in left:
             try:
-                child.wait(60)
+                process.wait(60)
             except subprocess.TimeoutExpired:
-                child.kill()
+                process.kill()
+
+
+def _cores():
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Child:
-    def __init__(self, process):
-        self.process = process
+    patience = 0
+
+    def __init__(self, process, gpu=None):
+        self.process, self.gpu = process, gpu
 
     def is_over(self):
-        return self.process.poll() is not None
+        over = self.process.poll() is not None
+        if over:
+            self.process.stdin.close()      # of hundreds of parts each would keep a file open
+        return over
 
     def how_it_ended(self):
         code = self.process.returncode
@@ -155,6 +182,7 @@ class ClusterJobs:
     """Jobs through submitit. cluster: `slurm`, or submitit's own `local` to try the way there without a cluster."""
 
     def __init__(self, root, cluster="slurm", parameters=()):
+        self.parameters = parameters
         try:
             import submitit
         except ImportError:
@@ -162,13 +190,17 @@ class ClusterJobs:
         try:
             self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "jobs" / "%j"), cluster=cluster)
             self.executor.update_parameters(**_parameters(parameters, cluster))
-        except (RuntimeError, NameError, TypeError, ValueError) as error:
+        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None
-        self.jobs = []
+        self.refusals, self.jobs = submitit.core.utils.FailedJobError, []
 
     def start(self, root, task):
         self.executor.update_parameters(name=f"duiit-{task.name}-{task.split}")
-        job = self.executor.submit(_do, str(root), task.id)
+        try:
+            job = self.executor.submit(_do, str(root), task.id)
+        except self.refusals as error:
+            raise UserError(f"--slurm {' '.join(self.parameters)}: the cluster takes no job: "
+                            f"{' '.join(str(error).split())}") from None
         self.jobs.append(job)
         return _Job(job)
 
@@ -178,26 +210,38 @@ class ClusterJobs:
                 job.cancel(check=False)
 
 
+_OWN_WORDS = {"timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node"}
+
+
 def _parameters(pairs, cluster):
     """KEY=VALUE words as submitit takes them: numbers as numbers, what it has no word for with slurm_ before it."""
     values = {"timeout_min": 24 * 60}
     for pair in pairs:
         key, _, value = pair.partition("=")
+        if key == "time" and ":" in value:                              # [days-]hours:minutes:seconds, as Slurm has it
+            days, _, clock = value.rpartition("-")
+            hours, minutes, *_ = map(int, clock.split(":"))
+            value = str(int(days or 0) * 1440 + hours * 60 + minutes)
+        if key == "mem":
+            value = value.upper().removesuffix("B").removesuffix("G")
         key = {"time": "timeout_min", "mem": "mem_gb"}.get(key, key)
-        number = value.isdigit()
-        known = key in ("timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node")
-        values[key if known or key.startswith("slurm_") else f"slurm_{key}"] = int(value) if number else value
+        own = key in _OWN_WORDS or key.startswith("slurm_")
+        values[key if own else f"slurm_{key}"] = int(value) if value.isdigit() else value
     return values if cluster == "slurm" else {k: v for k, v in values.items() if not k.startswith("slurm_")}
 
 
 def _do(root, task_id):
     """In the job: its own log says what happened, failed.json why it failed."""
     import duiit_cli  # noqa: F401 - puts the project's own rooms first
+    from util.logs import log_to_file
 
+    log_to_file(tasks.log_file(root, plan.read(root)[task_id]))
     return tasks.main(root, task_id)
 
 
 class _Job:
+    patience = 60
+
     def __init__(self, job):
         self.job = job
 

@@ -15,6 +15,7 @@ from util.errors import UserError
 FAMILIES = ("pure_ct", "simple_augment", "autoaugment", "random_erasing", "raw_", "transfer_", "multitask_", "dann_",
             "cyclegan_", "duiit_", "oracle_")
 BASELINE = "pure_ct"
+NAMED = ("mri", "pet")      # sources that have presets of their own
 ALIKE = "mri"               # a source that no preset names is trained on with this one's settings
 TOGETHER = "mri_pet"        # and several sources together with these two's, by the families that can
 
@@ -34,6 +35,16 @@ class Method:
     extra: str | None = None
     recipe: str = field(default="", compare=False)
 
+    @property
+    def role(self):
+        """What the report compares it as: pure, oracle, cyclegan, duiit, or nothing in particular."""
+        if self.name == BASELINE or self.extra == "truth":
+            return "pure" if self.name == BASELINE else "oracle"
+        if not self.translator:
+            return ""
+        uncoupled = self.translator.get("lambda_pred") == 0 or self.translator.get("guidance") == "detached"
+        return "duiit" if self.translator.get("model", "duiit") == "duiit" and not uncoupled else "cyclegan"
+
 
 def available(sources, target="ct"):
     """{name: Method}: every method of the presets for these sources (names of folders)."""
@@ -44,25 +55,29 @@ def available(sources, target="ct"):
             continue
         for source in sources:
             own = f"{family}{source}"
-            recipe = own if own in presets.names() else f"{family}{ALIKE}"
+            recipe = own if source in NAMED else f"{family}{ALIKE}"
             found[own] = load(recipe, {} if recipe == own else {ALIKE: source}, target, own)
-        if len(sources) > 1 and f"{family}{TOGETHER}" in presets.names():
-            name = family + "_".join(sources)
+        name = family + "_".join(sources)
+        if len(sources) > 1 and name not in found and f"{family}{TOGETHER}" in presets.names():
             found[name] = load(f"{family}{TOGETHER}", {}, target, name, sources)
     return found
 
 
-def choose(words, sources, root, target="ct"):
+def choose(words, sources, root, target="ct", labelled=None):
     """([Method, …], [refusal, …]) for --methods: what the data allow, and one line on each that they do not.
 
-    words: None for all. PURE-CT is always among them: everything is compared with it.
+    words: None for all. labelled: the sources that have labels (default: all). PURE-CT is always among the methods:
+    everything is compared with it.
     """
+    labelled = sources if labelled is None else labelled
     there = available(sources, target)
     wanted, refused = {}, []
     for word in (w.strip() for w in (words.split(",") if words else there) if w.strip()):
         for name, method in _meant(word, there, target).items():
-            reason = _impossible(method, sources, root, target)
-            if reason is None:
+            reason = _impossible(method, sources, root, target, labelled)
+            if name in wanted and wanted[name] != method:
+                raise UserError(f"--methods {word}: there is a method {name} already; give the file another name")
+            if reason is None and (words or method.role != "oracle" or target == "ct"):
                 wanted[name] = method
             elif words:
                 refused.append(f"--methods {name}: {reason}; it is left out")
@@ -75,6 +90,9 @@ def choose(words, sources, root, target="ct"):
 def _meant(word, there, target):
     if word.endswith(".toml"):
         method = load(word, {}, target, Path(word).stem)
+        if method.name in there or not re.fullmatch(r"[\w.-]+", method.name):
+            raise UserError(f"--methods {word}: {method.name} is a built-in method's name, or none for a folder; give "
+                            "the file another one")
         return {method.name: method}
     family = {n: m for n, m in there.items() if n.startswith(f"{word}_") and f"{word}_" in FAMILIES}
     if word not in there and not family and word in presets.names() and "method" in presets.read(word):
@@ -85,10 +103,13 @@ def _meant(word, there, target):
     return {word: there[word]} if word in there else family
 
 
-def _impossible(method, sources, root, target):
+def _impossible(method, sources, root, target, labelled):
     missing = [s for s in method.sources if s not in sources]
     if missing:
         return f"needs the source {missing[0]}, and {root} has {', '.join(sources) or 'no source'} beside {target}"
+    unlabelled = [s for s in method.sources if s not in labelled]
+    if unlabelled:
+        return f"needs labels of the {unlabelled[0]} images, and {Path(root) / unlabelled[0]} has none"
     untold = [s for s in method.sources if not (Path(root) / "truth" / s).is_dir()] if method.extra else []
     if untold:
         return f"needs the true {target} images of the {untold[0]} patients in {Path(root) / 'truth' / untold[0]}"
@@ -124,6 +145,5 @@ def _of_sources(values, theirs, ours):
 
 
 def _replaced(text, words):
-    for old, new in words.items():
-        text = re.sub(rf"\b{re.escape(old)}(?=s?\b)", new, text)
-    return text
+    pattern = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
+    return re.sub(rf"\b({pattern})(?=s?\b)", lambda found: words[found[1]], text)

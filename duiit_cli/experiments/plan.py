@@ -12,7 +12,7 @@ from data.cross_modality_dataset import modality_folders
 from data.modality_dataset import loader_of
 from duiit_cli.experiments.methods import BASELINE
 from options import TrainOptions, presets
-from options.parsing import is_flag, nearest, option_actions
+from options.parsing import as_words, nearest, option_actions
 from util.errors import UserError
 from util.files import write_json
 
@@ -57,18 +57,38 @@ def sources_of(opt):
 
 
 def check_split(opt):
-    """{part: units of the target}, for the messages. Raises UserError where the splits cannot be drawn."""
-    scans = loader_of(opt.target).find_scans(Path(opt.dataroot) / opt.target, opt)
-    labelled = [s for s in scans if s.label is not None or any(v is not None for v in s.file_labels.values())]
+    """{part: labelled units of the target} of the first split. Raises UserError where a split would leave a part
+    without any: patients are drawn whether they have a label or not."""
+    root = Path(opt.dataroot) / opt.target
+    scans = loader_of(opt.target).find_scans(root, opt)
+    labelled = [s for s in scans if _has_label(s)]
     if not labelled:
-        raise UserError(f"{Path(opt.dataroot) / opt.target}: no scan has a label; add a labels.csv (patient,label)")
-    units = {s.patient for s in labelled} if opt.split_by == "patient" else [f for s in labelled for f in s.files]
-    train, val, test = splits.sizes(len(units), opt.val_fraction, opt.test_fraction)
-    if train < 2 or test < 1 or (opt.val_fraction and val < 1):
-        raise UserError(f"{Path(opt.dataroot) / opt.target}: {len(units)} labelled {opt.split_by}s are too few for a "
-                        f"split by --val_fraction {opt.val_fraction} and --test_fraction {opt.test_fraction}: "
-                        f"{train} to train on, {val} to validate, {test} to test; label more")
-    return dict(zip(splits.PARTS, (train, val, test), strict=True))
+        raise UserError(f"{root}: no scan has a label; add a labels.csv (patient,label)")
+    drawn = [_labelled_parts(opt, scans, labelled, split) for split in range(opt.splits)]
+    for split, (train, val, test) in enumerate(drawn):
+        if train < 2 or test < 1 or (opt.val_fraction and val < 1):
+            raise UserError(f"{root}: {len(labelled)} labelled scans are too few: split {split} has {train} labelled "
+                            f"{opt.split_by}s to train on, {val} to validate, {test} to test; label more, leave out "
+                            "who has none, or change --val_fraction and --test_fraction")
+    return dict(zip(splits.PARTS, drawn[0], strict=True))
+
+
+def _labelled_parts(opt, scans, labelled, split):
+    """(train, val, test) numbers of labelled units on one split."""
+    fractions = opt.val_fraction, opt.test_fraction
+    if opt.split_by == "image":
+        return splits.sizes(sum(len(s.files) for s in labelled), *fractions)
+    parts = splits.draw({opt.target: [s.patient for s in scans]}, opt.seed + split, {opt.target: fractions})
+    found = [parts[opt.target, patient] for patient in {s.patient for s in labelled}]
+    return tuple(found.count(part) for part in splits.PARTS)
+
+
+def has_labels(modality, opt):
+    return any(_has_label(s) for s in loader_of(modality).find_scans(Path(opt.dataroot) / modality, opt))
+
+
+def _has_label(scan):
+    return scan.label is not None or any(v is not None for v in scan.file_labels.values())
 
 
 class Plan:
@@ -107,7 +127,8 @@ class Plan:
             return self._alike[key]
         task_id = f"{PLACES[kind]}/{method.name}/split_{split:02d}"
         parent, _, name = task_id.rpartition("/")
-        about = {"title": method.title, "sources": list(method.sources), "recipe": method.recipe}
+        about = {"title": method.title, "sources": list(method.sources), "recipe": method.recipe,
+                 "epoch": self.opt.epoch}
         task = Task(task_id, kind, method.name, split,
                     [*words, f"--checkpoints_dir={self.root / parent}", f"--name={name}"], list(needs), about)
         self._alike.setdefault(key, task)
@@ -117,8 +138,9 @@ class Plan:
     def _add_quality(self, translator):
         judge = f"{PLACES[CELL]}/{BASELINE}/split_{translator.split:02d}"
         task_id = f"quality/{translator.name}/split_{translator.split:02d}"
+        asked = {k: getattr(self.opt, k) for k in ("epoch", "examples", "fid_weights")}
         self.tasks[task_id] = Task(task_id, QUALITY, translator.name, translator.split, [], [translator.id, judge],
-                                   {**translator.about, "judge": judge})
+                                   {**translator.about, "judge": judge, "asked": asked})
 
     # -- words -------------------------------------------------------------------------------------------------
 
@@ -137,7 +159,7 @@ class Plan:
                             f"{nearest(unknown, actions)}")
         merged = {**QUIET, **values, **{k: v for k, v in scale.items() if k in actions}, **opt.given,
                   "model": model, **self._place(split)}
-        return ["train", *(word for k, v in merged.items() for word in _as_words(actions[k], v))]
+        return ["train", *(word for k, v in merged.items() for word in as_words(actions[k], v))]
 
     def _place(self, split):
         opt = self.opt
@@ -167,10 +189,15 @@ class Plan:
                 try:
                     # What a cluster's nodes have this machine need not have.
                     here = ["--device=cpu"] if self.opt.executor == "slurm" else []
-                    TrainOptions().parse([*task.words[1:], *here])
+                    self._check_epoch(TrainOptions().parse([*task.words[1:], *here]), task)
                 except UserError as error:
                     raise UserError(f"method {task.name}: {error}") from None
         self._refuse_another()
+
+    def _check_epoch(self, opt, task):
+        if self.opt.epoch == "best" and task.kind != TRANSLATOR and not (opt.val_freq and opt.val_fraction):
+            raise UserError("--epoch best: nothing is validated, so no epoch is the best; see --val_fraction, and "
+                            "val_freq in the preset")
 
     def _check_preset(self):
         """A scale's options are taken by the trainings that have them; what no model has is a mistake."""
@@ -189,6 +216,8 @@ class Plan:
         for task in self.tasks.values():
             old = before.get(task.id)
             changed = sorted(set(task.words) ^ set(old.words)) if old else []
+            if old and old.about.get("epoch") != task.about.get("epoch"):
+                changed = [f"--epoch={old.about.get('epoch')}", f"--epoch={self.opt.epoch}"]
             if changed:
                 raise UserError(f"--output {self.opt.output}: {task.name} was begun there with other settings "
                                 f"({' '.join(changed[:4])}); give the same ones, or another --output")
@@ -208,9 +237,3 @@ def read(root):
         raise UserError(f"{path} is damaged or missing; remove it, and start the experiment again with the same "
                         "options") from None
 
-
-def _as_words(action, value):
-    if is_flag(action):
-        return [action.option_strings[0]] if value else []
-    values = value if isinstance(value, list) else [value]
-    return [f"{action.option_strings[0]}={v}" for v in values if v is not None]

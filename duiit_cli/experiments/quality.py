@@ -4,7 +4,6 @@ where it is known, how far as a set from real images, and a few examples to look
 The judge of labels is the PURE-CT network of the same split: it has seen real target images only, and none of the
 patients on which its own error is measured.
 """
-import json
 import logging
 from pathlib import Path
 
@@ -33,7 +32,7 @@ def assess(root, task):
 class Assessment:
     def __init__(self, root, task):
         self.root, self.task = root, task
-        self.settings = json.loads((root / "experiment.json").read_text(encoding="utf-8"))["settings"]
+        self.asked = task.about["asked"]
         self.opt = self._options(task.needs[0])
         judge = self._options(task.about["judge"])
         self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
@@ -45,7 +44,7 @@ class Assessment:
         task = plan.read(self.root)[task_id]
         parent, name = task.run
         kept = [w for w in task.words if w.startswith(("--device=", "--cache_dir="))]
-        epoch = self.settings["epoch"] if task.kind == plan.CELL else "latest"
+        epoch = self.asked["epoch"] if task.kind == plan.CELL else "latest"
         return TestOptions().parse([f"--checkpoints_dir={self.root / parent}", f"--name={name}", f"--phase={phase}",
                                     f"--epoch={epoch}", *kept])
 
@@ -56,7 +55,7 @@ class Assessment:
                                                          d.members[d.target].rows])]
         networks = self._networks()
         real = {n.name: image_quality.features_of(real, n, self.opt.batch_size) for n in networks}
-        return {"translator": self.task.name,
+        return {"translator": self.task.name, "asked": self.asked,
                 "sources": {s: self._source(s, parts, real, networks) for s in self.task.about["sources"]}}
 
     def _networks(self):
@@ -65,9 +64,9 @@ class Assessment:
         found = [feature_networks.own("predictor", net.features, device, self.judge_file)]
         if feature_networks.has_efficientnet():
             found.append(feature_networks.efficientnet_lite0(device))
-        if self.settings["fid_weights"]:
+        if self.asked["fid_weights"]:
             try:
-                found.append(feature_networks.inception(self.settings["fid_weights"], device))
+                found.append(feature_networks.inception(self.asked["fid_weights"], device))
             except UserError as error:
                 log.warning("no FID and Inception Score: %s", error)
         return found
@@ -97,7 +96,7 @@ class Assessment:
             return {}
         labels, answers = [label for label, _ in known], predict(self.judge.predictor(), [i for _, i in known],
                                                                  self.judge_opt, self.judge.device)
-        if self.settings["task"] == "classification":
+        if self.opt.task == "classification":
             named = [self.classes[int(a.argmax())] for a in answers]
             return metrics.classification_errors(named, labels, answers, self.classes)
         return metrics.regression_errors(answers, labels)
@@ -120,7 +119,7 @@ class Assessment:
         for row in rows:
             by_patient.setdefault(row.patient, []).append(row)
         examples = []
-        for number, own in enumerate(list(by_patient.values())[:self.settings["examples"]]):
+        for number, own in enumerate(list(by_patient.values())[:self.asked["examples"]]):
             row = own[len(own) // 2]
             image = member.cohort.image(row)
             shown = {"source": image, "translated": translate(net, [image], self.opt, self.model.device)[0]}

@@ -1,6 +1,7 @@
 """What `duiit experiment` does: plan, check at the door, run what is not done yet, report."""
 import json
 import logging
+import os
 import signal
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -8,8 +9,10 @@ from pathlib import Path
 
 from duiit_cli import __version__
 from duiit_cli.experiments import estimate, execution, methods, plan
-from options import ExperimentOptions
-from util import run_lock
+from duiit_cli.experiments.published import read_published
+from options import ExperimentOptions, presets
+from options.parsing import OptionParser, as_words, option_actions
+from util import feature_networks, run_lock
 from util.errors import UserError
 from util.files import write_json
 
@@ -17,42 +20,43 @@ log = logging.getLogger(__name__)
 NAME = "experiment.json"
 SETTINGS = ("target", "task", "split_by", "splits", "seed", "val_fraction", "test_fraction", "source_test_fraction",
             "preset", "epoch", "examples", "fid_weights")
+# What a call says of itself, not of the experiment: not kept for the next.
+OF_THE_CALL = {"output", "dry_run", "report_only", "published", "jobs", "executor", "slurm", "verbose"}
 
 
 def experiment(opt):
     """Returns the exit status: 0, or 1 where a part failed (the report says which)."""
-    opt = _taken_up(opt)
+    root = Path(opt.output).resolve()
+    before = _before(root)
     if opt.report_only:
-        return _report(opt, 0)
+        return _report(opt, 0) if before else _refuse(f"--output {opt.output}: holds no experiment to report on")
+    opt = _taken_up(opt, before)
     sources = plan.sources_of(opt)
-    chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target)
+    labelled = [s for s in sources if plan.has_labels(s, opt)]
+    chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
     for line in refused:
         log.warning("%s", line)
+    _check_files(opt, root, chosen)
     parts = plan.check_split(opt)
     whole = plan.Plan(opt, chosen)
     whole.check()
-    log.info("%d methods x %d splits; each split: %s", len(chosen), opt.splits,
-             ", ".join(f"{n} {opt.split_by}s to {part}" for part, n in parts.items()))
+    log.info("%d methods x %d splits; the first split: %s", len(chosen), opt.splits,
+             ", ".join(f"{n} labelled {opt.split_by}s to {part}" for part, n in parts.items()))
     if opt.dry_run:
         return estimate.show(whole)
     return _run(opt, whole, chosen)
 
 
-def _taken_up(opt):
-    """Without --dataroot: the options that the experiment in --output was begun with, and this call's over them."""
-    if opt.dataroot:
-        return opt
-    before = _before(Path(opt.output))
-    if not before:
-        raise UserError(f"--dataroot is missing, and {opt.output} holds no experiment to go on with" if not
-                        opt.report_only else f"--output {opt.output}: holds no experiment to report on")
-    return ExperimentOptions().parse([*before["words"], *opt.words])
+def _refuse(message):
+    raise UserError(message)
 
 
 def _before(root):
     """What experiment.json says of the calls before; {} where there were none. Raises UserError for a damaged one, and
     for a folder that holds something else."""
     path = root / NAME
+    if root.is_file():
+        raise UserError(f"--output {root}: is a file; give a folder")
     if not path.is_file():
         others = [p.name for p in root.iterdir() if p.name != "cache"] if root.is_dir() else []
         if others and not (root / plan.NAME).is_file():
@@ -60,23 +64,72 @@ def _before(root):
         return {}
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        return {k: before[k] for k in ("words", "created", "settings", "methods")}
+        return {k: before[k] for k in ("given", "created", "settings", "methods")}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: remove it, and start again with the options that the experiment was begun "
                         "with; what is finished is kept") from None
 
 
+def _taken_up(opt, before):
+    """The options of this call over those of the calls before: their methods and splits stay in the comparison."""
+    if not before and not opt.dataroot:
+        raise UserError(f"--dataroot is missing, and {opt.output} holds no experiment to go on with")
+    if not before:
+        return opt
+    given = {**before["given"], **_lasting(opt)}
+    given["splits"] = max(opt.said.get("splits", 0), before["settings"]["splits"])
+    earlier = before["given"].get("methods")
+    if "methods" in opt.said:
+        together = dict.fromkeys([*(earlier.split(",") if earlier else ()), *given["methods"].split(",")])
+        given["methods"] = ",".join(together)
+        if earlier is None and len(before["methods"]) > 1:
+            del given["methods"]            # all there are: nothing can be added to them
+    call = {k: v for k, v in opt.said.items() if k in OF_THE_CALL}
+    actions = {a.dest: a for a in option_actions(ExperimentOptions().initialize(OptionParser()))}
+    return ExperimentOptions().parse([w for k, v in {**given, **call}.items() for w in as_words(actions[k], v)])
+
+
+def _lasting(opt):
+    """{option: value} that the command line says of the experiment, its files and folders as they are found from
+    anywhere."""
+    given = {k: v for k, v in opt.said.items() if k not in OF_THE_CALL}
+    for name in ("dataroot", "plugins", "cache_dir", "fid_weights"):
+        if given.get(name):
+            given[name] = str(Path(given[name]).resolve())
+    if str(given.get("preset", "")).endswith(".toml"):
+        given["preset"] = str(Path(given["preset"]).resolve())
+    if given.get("methods"):
+        words = [w.strip() for w in given["methods"].split(",")]
+        given["methods"] = ",".join(str(Path(w).resolve()) if w.endswith(".toml") else w for w in words)
+    return given
+
+
+def _check_files(opt, root, chosen):
+    """What would be missed only after hours, or spoil the data. Raises UserError."""
+    dataroot = Path(opt.dataroot).resolve()
+    if root == dataroot or dataroot in root.parents:
+        raise UserError(f"--output {opt.output}: is in --dataroot, where every folder is taken for a modality; give a "
+                        "folder elsewhere")
+    if opt.fid_weights:
+        feature_networks.check_weights(opt.fid_weights)
+    if opt.published:
+        read_published(opt.published, [*presets.names(), *(m.name for m in chosen)])
+
+
 def _run(opt, whole, chosen):
     root = whole.root
-    _before(root)
-    root.mkdir(parents=True, exist_ok=True)
-    with run_lock.hold(root):
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output {opt.output}: cannot be made ({error.strerror}); give another folder") from None
+    with run_lock.hold(root, "works on this experiment; wait for it, stop it, or give another --output"):
         whole.write()
         _write_settings(opt, chosen, root)
-        todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(root, t)}
+        todo = _to_do(whole)
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
+        execution.clear_damaged(root, todo)
         try:
-            with _sigterm_is_ctrl_c():
+            with _signals_are_ctrl_c():
                 failed = execution.execute(root, todo, _executor(opt, root), opt.jobs) if todo else {}
         except KeyboardInterrupt:
             log.warning("stopped; everything is saved. Go on with: duiit experiment --output %s", opt.output)
@@ -84,14 +137,22 @@ def _run(opt, whole, chosen):
     return _report(opt, 1 if failed else 0)
 
 
+def _to_do(whole):
+    """Tasks that are not done. A translator that is made anew is judged anew."""
+    todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(whole.root, t)}
+    return todo | {i: t for i, t in whole.tasks.items() if t.kind == plan.QUALITY and t.needs[0] in todo}
+
+
 @contextmanager
-def _sigterm_is_ctrl_c():
-    """A batch system that ends this process is to find everything saved and no job left behind."""
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _signals_are_ctrl_c():
+    """A batch system that ends this process, or a terminal that closes, is to find everything saved and no job left."""
+    wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {s: signal.signal(s, signal.default_int_handler) for s in wanted}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _executor(opt, root):
@@ -99,33 +160,22 @@ def _executor(opt, root):
         return execution.ClusterJobs(root, "slurm", opt.slurm)
     import torch
 
-    gpus = torch.cuda.device_count() if opt.device in ("auto", "cuda") else 0
-    return execution.LocalProcesses(opt.jobs, gpus)
+    count = torch.cuda.device_count() if opt.device in ("auto", "cuda") else 0
+    named = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g.strip()]
+    return execution.LocalProcesses(opt.jobs, named or [str(n) for n in range(count)])
 
 
 def _write_settings(opt, chosen, root):
-    """experiment.json: what the report says of the comparison, and the words to go on with it. Methods and splits of
-    earlier calls stay in it."""
+    """experiment.json: what the report says of the comparison, and what was given, to go on with it."""
     before = _before(root)
-    settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS}}
-    settings["label_unit"] = _label_unit(opt)
-    settings["splits"] = max(opt.splits, before.get("settings", {}).get("splits", 0))
-    listed = {m["name"]: m for m in before.get("methods", [])}
-    listed |= {m.name: {"name": m.name, "title": m.title, "row": m.row, "table": m.table, "sources": list(m.sources),
-                        "recipe": m.recipe, "translator": m.name if m.translator else None} for m in chosen}
-    translators = [{k: m[k] for k in ("name", "title", "sources")} for m in listed.values() if m["translator"]]
+    settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS},
+                "label_unit": _label_unit(opt)}
+    listed = [{"name": m.name, "title": m.title, "row": m.row, "table": m.table, "sources": list(m.sources),
+               "role": m.role, "recipe": m.recipe, "translator": m.name if m.translator else None} for m in chosen]
+    translators = [{k: m[k] for k in ("name", "title", "sources", "role")} for m in listed if m["translator"]]
     created = before.get("created", datetime.now(UTC).isoformat(timespec="seconds"))
-    write_json(root / NAME, {"duiit_version": __version__, "created": created, "words": [*opt.words, *_absolute(opt)],
-                             "settings": settings, "methods": list(listed.values()), "translators": translators})
-
-
-def _absolute(opt):
-    """Words that name the call's files and folders as they are found from anywhere."""
-    methods = opt.methods and ",".join(str(Path(m).resolve()) if m.endswith(".toml") else m
-                                       for m in map(str.strip, opt.methods.split(",")))
-    paths = {k: getattr(opt, k) for k in ("dataroot", "plugins", "cache_dir", "fid_weights", "published")}
-    paths["preset"] = opt.preset if opt.preset and opt.preset.endswith(".toml") else None
-    return [f"--{k}={Path(v).resolve()}" for k, v in paths.items() if v] + ([f"--methods={methods}"] if methods else [])
+    write_json(root / NAME, {"duiit_version": __version__, "created": created, "given": _lasting(opt),
+                             "settings": settings, "methods": listed, "translators": translators})
 
 
 def _label_unit(opt):

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import sys
 import threading
 import time
@@ -64,9 +65,12 @@ def run(root, task):
 def _train(root, task):
     """Trains, or goes on with it; True where it was begun before, so that `seconds` are those of the rest."""
     from duiit_cli.training import train
-    from options import TrainOptions, run_file
+    from options import TrainOptions
 
-    begun = (Path(root) / task.id / run_file.NAME).is_file()
+    folder = Path(root) / task.id
+    begun = any(folder.glob("*_state.pth*"))
+    if not begun and folder.exists():
+        shutil.rmtree(folder)           # without a state it is the rest of something, and nothing to go on with
     opt = TrainOptions().parse([*task.words[1:], *(["--continue_train"] if begun else [])])
     code = train(opt)
     if code:
@@ -88,8 +92,7 @@ def _finish_cell(root, task):
     from options import TestOptions
 
     folder = Path(root) / task.id
-    settings = json.loads((Path(root) / "experiment.json").read_text(encoding="utf-8"))["settings"]
-    words = [*_words(root, task), f"--epoch={settings['epoch']}"]
+    words = [*_words(root, task), f"--epoch={task.about['epoch']}"]
     opt = TestOptions().parse([*words, "--num_test=0"])
     test(opt, folder / "results")
     report = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))

@@ -172,6 +172,12 @@ def test_it_is_gone_on_with_from_another_folder(tmp_path, monkeypatch, capsys, d
     assert "1 of 1 parts are done already" in capsys.readouterr().err
 
 
+def move(old, new):
+    """Lets a copy of an experiment speak of its own place."""
+    for name in ("plan.json", "experiment.json"):
+        (new / name).write_text((new / name).read_text().replace(str(old), str(new)))
+
+
 def told(capsys, duiit, *words):
     capsys.readouterr()
     assert duiit(*words) == 2
@@ -181,6 +187,7 @@ def told(capsys, duiit, *words):
 def test_damaged_files_of_an_experiment_are_named(tmp_path, refused, words, finished):
     folder = tmp_path / "E"
     shutil.copytree(finished, folder)
+    move(finished, folder)
     (folder / "experiment.json").write_text("{")
     assert "experiment.json is damaged: remove it" in refused("experiment", "--output", folder)
     assert "experiment.json is damaged: remove it" in refused(*words(folder, *TWO))
@@ -200,8 +207,7 @@ def test_through_submitit(tmp_path, finished):
     pytest.importorskip("submitit")
     folder = tmp_path / "E"
     shutil.copytree(finished, folder)
-    text = (folder / "plan.json").read_text().replace(str(finished), str(folder))
-    (folder / "plan.json").write_text(text)
+    move(finished, folder)
     shutil.rmtree(folder / "cells" / "pure_ct" / "split_01")
     todo = {i: t for i, t in plan.read(folder).items() if not execution.is_done(folder, t)}
     assert list(todo) == ["cells/pure_ct/split_01"]
@@ -240,15 +246,27 @@ def test_a_part_that_fails_is_told_and_the_others_go_on(tmp_path, capsys, duiit,
 def test_a_damaged_cell_is_done_again(tmp_path, capsys, finished):
     shutil.copytree(finished / "cells" / "pure_ct" / "split_00", tmp_path / "cells" / "pure_ct" / "split_00")
     task = plan.read(finished)["cells/pure_ct/split_00"]
-    assert execution.is_done(tmp_path, task)
-    (tmp_path / task.id / "cell.json").write_text("{")
-    assert not execution.is_done(tmp_path, task)
+    for content in ("{", "{}", "[]"):
+        assert execution.is_done(finished, task)
+        (tmp_path / task.id / "cell.json").write_text(content)
+        assert not execution.is_done(tmp_path, task)
+    assert (tmp_path / task.id / "latest_net_P.pth").exists(), "asking changes nothing"
+    execution.clear_damaged(tmp_path, {task.id: task})
     assert not (tmp_path / task.id).exists()
+
+
+def test_a_cell_that_lost_its_done_file_is_trained_anew_not_on(tmp_path, duiit, finished):
+    folder = tmp_path / "E"
+    shutil.copytree(finished, folder)
+    move(finished, folder)
+    (folder / "cells" / "pure_ct" / "split_00" / "cell.json").unlink()
+    assert duiit("experiment", "--output", folder) == 0
+    assert figures(folder) == figures(finished)
 
 
 # -- at the door -------------------------------------------------------------------------------------------------
 
-def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, refused, words, finished, scale):
+def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, refused, words, phantom, finished, scale):
     folder = tmp_path / "E"
     assert "--output is missing" in refused("experiment", "--dataroot", tmp_path)
     assert "holds no experiment to go on with" in refused("experiment", "--output", folder)
@@ -258,7 +276,15 @@ def test_what_cannot_work_is_refused_before_anything_is_trained(tmp_path, refuse
     assert "--target xray" in refused(*words(folder, "--target", "xray"))
     assert "--sources spect: spect is no source folder" in refused(*words(folder, "--sources", "spect"))
     assert "--slurm gpus: give KEY=VALUE" in refused(*words(folder, "--slurm", "gpus"))
-    assert "labelled patients are too few for a split" in refused(*words(folder, "--test_fraction", 0.75))
+    assert "6 labelled scans are too few: split 0 has" in refused(*words(folder, "--test_fraction", 0.75))
+    assert "--epoch best: nothing is validated" in refused(*words(folder, "--epoch", "best", "--val_fraction", 0))
+    assert "--published nowhere.toml cannot be read" in refused(*words(folder, "--published", "nowhere.toml"))
+    assert "--fid_weights nowhere.pth: no such file" in refused(*words(folder, "--fid_weights", "nowhere.pth"))
+    assert "--jobs 0: all at once is for a cluster" in refused(*words(folder, "--jobs", 0))
+    assert "is in --dataroot" in refused(*words(phantom / "results"))
+    (tmp_path / "file").touch()
+    assert "is a file" in refused(*words(tmp_path / "file"))
+    assert "--epoch=best" in refused(*words(finished, *TWO, "--epoch", "best"))
     assert "was begun there with other settings" in refused(*words(finished, *TWO, "--crop_size", 28))
     wrong = tmp_path / "wrong.toml"
     wrong.write_text("[predictor]\nbatch_sise = 4\n")
