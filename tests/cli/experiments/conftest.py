@@ -17,6 +17,11 @@ METHODS = {
     "raw_mri": {"title": "Raw MRIs mixed in", "sources": ["mri"], "table": "MRI", "row": "raw", "translator": None},
     "oracle_mri": {"title": "Oracle: true CTs", "sources": ["mri"], "table": "MRI", "row": "oracle",
                    "translator": None},
+    # What a user calls a method of their own says nothing about it.
+    "mine": {"title": "DUIIT, guidance real", "sources": ["mri"], "table": "MRI", "row": "mine", "translator": "mine"},
+    "purely": {"title": "Purely MRI", "sources": ["mri"], "table": "MRI", "row": "purely", "translator": None},
+    **{f"augment_{n}": {"title": f"Augmented {n}", "sources": [], "table": "CT", "row": f"augment {n}",
+                        "translator": None} for n in range(7)},
 }
 
 
@@ -26,13 +31,15 @@ class Folder:
     def __init__(self, path):
         self.path = Path(path)
 
-    def plan(self, methods, splits, translators=(), **settings):
+    def plan(self, methods, splits, translators=(), roles=None, **settings):
+        """roles: {method: role}, as the plan tells them; without, a plan of before it told them."""
         settings = {"dataroot": "phantom", "target": "ct", "task": "regression", "split_by": "patient",
                     "splits": splits, "seed": 0, "val_fraction": 0.1, "test_fraction": 0.2, **settings}
         self.task = settings["task"]
         self.write("experiment.json", {
             "duiit_version": "0.1.0", "created": "2030-01-02T03:04:05", "settings": settings,
-            "methods": [{"name": name, **METHODS[name]} for name in methods],
+            "methods": [{"name": name, **METHODS[name], **({"role": roles.get(name, "")} if roles is not None else {})}
+                        for name in methods],
             "translators": [{"name": n, "title": METHODS[n]["title"], "sources": METHODS[n]["sources"]}
                             for n in translators]})
         return self

@@ -75,9 +75,9 @@ def judged(folder):
     return found
 
 
-def filled(folder, splits=8, floor=300.0, settings=(), **means):
+def filled(folder, splits=8, floor=300.0, settings=(), roles=None, **means):
     """Cells of each method around its mean."""
-    folder.plan(list(means), splits, **{"label_unit": "years", **dict(settings)})
+    folder.plan(list(means), splits, roles=roles, **{"label_unit": "years", **dict(settings)})
     for order, (name, mean) in enumerate(means.items(), 1):
         folder.cells(name, around(mean, splits, order), floor)
     return folder
@@ -158,6 +158,21 @@ def test_the_room(folder, oracle, said):
     found = judged(filled(folder, pure_ct=200.0, duiit_mri=150.0, oracle_mri=oracle))
     (room,) = [d for d in found.details if d.startswith(said)]
     assert oracle != 100.0 or room.endswith("DUIIT (MRI → CT) reaches 50 % of that.")
+
+
+def test_a_method_of_ones_own_is_judged_by_its_role(folder):
+    roles = {"pure_ct": "pure", "mine": "duiit"}
+    found = judged(filled(folder, roles=roles, purely=140.0, pure_ct=200.0, mine=150.0))
+    assert found.method == "mine" and found.tone == SUPPORTED
+    assert found.line.startswith("DUIIT, guidance real lowers") and "against PURE-CT" in found.line
+
+
+def test_of_many_methods_five_are_named(folder):
+    many = {f"augment_{n}": 140.0 - n for n in range(7)}
+    found = judged(filled(folder, pure_ct=200.0, duiit_mri=150.0, **many))
+    (line,) = [d for d in found.details if d.startswith("It does no better on average than")]
+    assert line.count("“Augmented") == 5 and line.endswith(" and 2 more.")
+    assert "“Augmented 6”" in line and "“Augmented 0”" not in line         # the best of them are named
 
 
 def test_the_papers_criterion_is_told_apart(folder):
@@ -328,6 +343,28 @@ def test_published_figures_stand_beside(whole, tmp_path):
     assert "(The Paper)" in report(whole, path)[0]
     text, _ = report(whole)
     assert "published, other data" not in text and "give it with --published" in text
+
+
+@pytest.mark.parametrize(("figures", "columns"), [
+    ("accuracy = 0.9", []), ("mae = 5", ["MAE"]), ("mse = 9\nmae = 5", ["MSE", "MAE"])])
+def test_a_published_column_has_a_figure_of_its_metric(whole, tmp_path, figures, columns):
+    path = tmp_path / "paper.toml"
+    path.write_text(f"[methods.duiit_mri]\n{figures}\n")
+    row = Page(report(whole, path)[0]).row("DUIIT (MRI → CT)", "p, corrected")
+    assert {k: v for k, v in row.items() if "published" in k} == {
+        f"{metric}, published, other data": {"MSE": "9.00", "MAE": "5.00"}[metric] for metric in columns}
+
+
+@pytest.mark.parametrize(("values", "bold"), [
+    ({"pure_ct": [5.0, 6.0], "duiit_mri": [6.0, 5.0], "raw_mri": [7.0, 7.0]}, 2),
+    ({"pure_ct": [5.0, 6.0], "duiit_mri": [4.0, 5.0], "raw_mri": [7.0, 7.0]}, 1),
+    ({"pure_ct": [5.0], "duiit_mri": [4.0]}, 0)])
+def test_all_that_tie_are_bold_from_two_splits_on(folder, values, bold):
+    folder.plan(list(values), len(next(iter(values.values()))))
+    for name, found in values.items():
+        folder.cells(name, found, 9.0)
+    text, _ = report(folder)
+    assert text.split('id="comparisons"')[0].count('class="number strong"') == bold
 
 
 def test_published_figures_of_unknown_methods_are_refused(whole, tmp_path):

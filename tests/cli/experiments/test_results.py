@@ -6,7 +6,7 @@ import pytest
 from duiit_cli.experiments import comparison, words
 from duiit_cli.experiments.listings import write_listings
 from duiit_cli.experiments.published import read_published
-from duiit_cli.experiments.results import FLOOR, Broken, Experiment, predictions
+from duiit_cli.experiments.results import FLOOR, Broken, Experiment, predictions, troubled
 from util.errors import UserError
 from util.statistics import corrected_t_test
 
@@ -128,6 +128,27 @@ def test_a_broken_cell_costs_itself_only(folder, content, reason):
     assert list(e.cells) == [("pure_ct", 0)] and e.missing == []
 
 
+def test_a_methods_role_is_the_plans_not_its_names(folder):
+    roles = {"pure_ct": "pure", "mine": "duiit", "cyclegan_mri": "cyclegan", "duiit_mri": "something new"}
+    folder.plan(["purely", "pure_ct", "mine", "cyclegan_mri", "duiit_mri"], 1, roles=roles)
+    e = Experiment(folder.path)
+    assert {m.name: m.role for m in e.methods.values()} == {**roles, "duiit_mri": "", "purely": ""}
+    assert comparison.baseline(e).name == "pure_ct" and e.floor.role == "floor"
+
+
+def test_roles_of_a_plan_that_does_not_tell_them(folder):
+    folder.plan(["purely", "pure_ct", "mine", "duiit_mri", "oracle_mri", "raw_mri"], 1)
+    assert [m.role for m in Experiment(folder.path).methods.values()] == ["", "pure", "", "duiit", "oracle", ""]
+
+
+def test_who_asks_is_told_of_troubles(folder):
+    folder.plan(["pure_ct", "duiit_mri"], 2).cells("pure_ct", [5.0]).failed("pure_ct", 1)
+    assert [t.kind for t in troubled(folder.path)] == ["failed"]
+    folder.write(folder.cell_path("duiit_mri", 0) / "cell.json", {})
+    (trouble,) = troubled(folder.path, "broken")
+    assert (trouble.name, trouble.split) == ("duiit_mri", 0)
+
+
 def test_failed_and_missing_are_told_apart(folder):
     folder.plan(["pure_ct", "duiit_mri"], 2, ["duiit_mri"]).cells("pure_ct", [5.0])
     folder.failed("duiit_mri", 0, "CUDA out of memory\nmore").quality("duiit_mri", 0)
@@ -230,7 +251,6 @@ def test_published_figures(tmp_path):
     assert found.figure("duiit_mri", "mse") == {"mean": 5.5, "sd": 1.0}
     assert found.figure("duiit_mri", "mae") is None
     assert found.p_values["duiit_mri"] == {"pure_ct": 0.04}
-    assert found.has("fid") and not found.has("kid")
 
 
 @pytest.mark.parametrize(("text", "complaint"), [
