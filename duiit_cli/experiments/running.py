@@ -21,15 +21,17 @@ NAME = "experiment.json"
 SETTINGS = ("target", "task", "split_by", "splits", "seed", "val_fraction", "test_fraction", "source_test_fraction",
             "preset", "epoch", "examples", "fid_weights")
 # What a call says of itself, not of the experiment: not kept for the next.
-OF_THE_CALL = {"output", "dry_run", "report_only", "published", "jobs", "executor", "slurm", "verbose"}
+OF_THE_CALL = {"output", "dry_run", "report_only", "published", "verbose"}
 
 
 def experiment(opt):
     """Returns the exit status: 0, or 1 where a part failed (the report says which)."""
     root = Path(opt.output).resolve()
     before = _before(root)
+    if opt.report_only and not before:
+        raise UserError(f"--output {opt.output}: holds no experiment to report on")
     if opt.report_only:
-        return _report(opt, 0) if before else _refuse(f"--output {opt.output}: holds no experiment to report on")
+        return _report(opt, 0)
     opt = _taken_up(opt, before)
     sources = plan.sources_of(opt)
     labelled = [s for s in sources if plan.has_labels(s, opt)]
@@ -45,10 +47,6 @@ def experiment(opt):
     if opt.dry_run:
         return estimate.show(whole)
     return _run(opt, whole, chosen)
-
-
-def _refuse(message):
-    raise UserError(message)
 
 
 def _before(root):
@@ -78,12 +76,9 @@ def _taken_up(opt, before):
         return opt
     given = {**before["given"], **_lasting(opt)}
     given["splits"] = max(opt.said.get("splits", 0), before["settings"]["splits"])
-    earlier = before["given"].get("methods")
     if "methods" in opt.said:
-        together = dict.fromkeys([*(earlier.split(",") if earlier else ()), *given["methods"].split(",")])
-        given["methods"] = ",".join(together)
-        if earlier is None and len(before["methods"]) > 1:
-            del given["methods"]            # all there are: nothing can be added to them
+        earlier = before["given"].get("methods") or ",".join(m["name"] for m in before["methods"])
+        given["methods"] = ",".join(dict.fromkeys([*earlier.split(","), *given["methods"].split(",")]))
     call = {k: v for k, v in opt.said.items() if k in OF_THE_CALL}
     actions = {a.dest: a for a in option_actions(ExperimentOptions().initialize(OptionParser()))}
     return ExperimentOptions().parse([w for k, v in {**given, **call}.items() for w in as_words(actions[k], v)])

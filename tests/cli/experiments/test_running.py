@@ -172,6 +172,19 @@ def test_it_is_gone_on_with_from_another_folder(tmp_path, monkeypatch, capsys, d
     assert "1 of 1 parts are done already" in capsys.readouterr().err
 
 
+def test_a_later_call_adds_methods_and_splits(tmp_path, capsys, duiit, words):
+    folder = tmp_path / "E"
+    assert duiit(*words(folder, "--splits", 1, "--methods", "pure_ct")) == 0
+    before = networks_times(folder)
+    assert duiit("experiment", "--output", folder, "--methods", "raw_mri", "--splits", 2) == 0
+    cells = {p.parent.relative_to(folder / "cells").as_posix() for p in folder.glob("cells/*/*/cell.json")}
+    assert cells == {f"{m}/split_0{k}" for m in ("pure_ct", "raw_mri") for k in (0, 1)}
+    assert {p: t for p, t in networks_times(folder).items() if p in before} == before
+    (folder / "cells" / "pure_ct" / "split_01" / "cell.json").unlink()
+    assert duiit("experiment", "--output", folder) == 0, "the second call's split is not forgotten"
+    assert (folder / "cells" / "pure_ct" / "split_01" / "cell.json").is_file()
+
+
 def move(old, new):
     """Lets a copy of an experiment speak of its own place."""
     for name in ("plan.json", "experiment.json"):
