@@ -1,4 +1,6 @@
 """Options of `duiit experiment`: what the trainings of a comparison have in common, and how they are run."""
+import argparse
+
 from options import presets
 from options.base_options import BaseOptions
 from options.command_options import CommandOptions
@@ -32,7 +34,12 @@ class ExperimentOptions(CommandOptions):
         BaseOptions._images(self, parser.add_argument_group("Images"))
         BaseOptions._labels(self, parser.add_argument_group("Labels and splits"))
         # The paper's split of 2,438 images: 1,887 to train on, 271 to validate, 280 to test.
-        parser.set_defaults(val_fraction=0.111, test_fraction=0.115)
+        parser.set_defaults(val_fraction=0.111, test_fraction=0.115, batch_size=None)
+        own_help = {"dataset_mode": argparse.SUPPRESS, "direction": argparse.SUPPRESS,
+                    "batch_size": "images a step, for every training (default: the method's)",
+                    "cache_dir": "where decoded images are kept (default: cache, in --output)"}
+        for action in option_actions(parser):
+            action.help = own_help.get(action.dest, action.help)
         return parser
 
     @staticmethod
