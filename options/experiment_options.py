@@ -69,10 +69,11 @@ class ExperimentOptions(CommandOptions):
 
     def gather_options(self, argv=None):
         opt = super().gather_options(argv)
-        given, _ = self.declare(argv).given()
+        parser = self.declare(argv)
+        given, _ = parser.given()
         opt.said = given
         opt.preset_values = presets.read(opt.preset) if opt.preset else {}
-        ours = {a.dest for group in self.initialize(OptionParser())._action_groups for a in group._group_actions
+        ours = {a.dest for group in parser._action_groups for a in group._group_actions
                 if group.title in ("Data", "Images", "Labels and splits")}
         opt.given = {k: v for k, v in given.items() if k in ours - OWN}
         for name in ("dataset_mode", "direction"):

@@ -6,6 +6,7 @@ models that translate, `[predictor]` for the others, `[start]` for the training 
 several models, so it may name options that the one at hand does not have.
 """
 import tomllib
+from functools import cache
 from pathlib import Path
 
 from options.parsing import check_value, nearest, option_actions
@@ -19,6 +20,7 @@ def names():
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
+@cache
 def scales():
     """Names of the presets that are not a method's: sizes and schedules for any."""
     return [n for n in names() if "method" not in read(n)]

@@ -24,7 +24,7 @@ HOME = str(Path(__file__).resolve().parents[2])     # where duiit_cli is, instal
 
 
 def execute(root, todo, executor, jobs):
-    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns the ids of those that failed."""
+    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns those that failed, {id: why}."""
     run = _Run(Path(root), todo, executor, jobs or len(todo))
     try:
         for task_id, error in track(run.ended(), "experiment", len(todo), "tasks"):

@@ -35,11 +35,15 @@ class Task:
     needs: list
     about: dict
 
-    @property
-    def run(self):
-        """(--checkpoints_dir, --name) relative to --output."""
-        parent, _, name = self.id.rpartition("/")
-        return parent, name
+    def run_words(self, root):
+        """What names the task's run, its device and its cache, for commands that work on a trained run."""
+        return [*_run_of(root, self.id), *(w for w in self.words if w.startswith(("--device=", "--cache_dir=")))]
+
+
+def _run_of(root, task_id):
+    """--checkpoints_dir and --name of a task's training."""
+    parent, _, name = task_id.rpartition("/")
+    return [f"--checkpoints_dir={Path(root) / parent}", f"--name={name}"]
 
 
 def sources_of(opt):
@@ -126,11 +130,9 @@ class Plan:
         if kind != CELL and key in self._alike:
             return self._alike[key]
         task_id = f"{PLACES[kind]}/{method.name}/split_{split:02d}"
-        parent, _, name = task_id.rpartition("/")
         about = {"title": method.title, "sources": list(method.sources), "recipe": method.recipe,
                  "epoch": self.opt.epoch}
-        task = Task(task_id, kind, method.name, split,
-                    [*words, f"--checkpoints_dir={self.root / parent}", f"--name={name}"], list(needs), about)
+        task = Task(task_id, kind, method.name, split, [*words, *_run_of(self.root, task_id)], list(needs), about)
         self._alike.setdefault(key, task)
         self.tasks[task_id] = task
         return task

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+import torch
 
 from data import create_dataset
 from data.slice import HU
@@ -19,6 +19,7 @@ from options import TestOptions
 from util import feature_networks, image_quality, metrics
 from util.errors import UserError
 from util.progress import track
+from util.util import save_image, tensor2im
 
 log = logging.getLogger(__name__)
 MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond
@@ -32,7 +33,7 @@ def assess(root, task):
 class Assessment:
     def __init__(self, root, task):
         self.root, self.task = root, task
-        self.asked = task.about["asked"]
+        self.asked, self.tasks = task.about["asked"], plan.read(root)
         self.opt = self._options(task.needs[0])
         judge = self._options(task.about["judge"])
         self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
@@ -41,12 +42,9 @@ class Assessment:
         self.model = load_model(self.opt, "translator")
 
     def _options(self, task_id, phase="test"):
-        task = plan.read(self.root)[task_id]
-        parent, name = task.run
-        kept = [w for w in task.words if w.startswith(("--device=", "--cache_dir="))]
+        task = self.tasks[task_id]
         epoch = self.asked["epoch"] if task.kind == plan.CELL else "latest"
-        return TestOptions().parse([f"--checkpoints_dir={self.root / parent}", f"--name={name}", f"--phase={phase}",
-                                    f"--epoch={epoch}", *kept])
+        return TestOptions().parse([*task.run_words(self.root), f"--phase={phase}", f"--epoch={epoch}"])
 
     def go(self):
         parts = {phase: create_dataset(self._options(self.task.needs[0], phase)).dataset for phase in ("train", "test")}
@@ -113,10 +111,10 @@ class Assessment:
 
     def _examples(self, source, parts, truth, net):
         """The middle slices of the first held-out patients, the same for every translator of the split."""
-        rows = parts["test"].members[source].rows or parts["train"].members[source].rows
-        member = parts["test" if parts["test"].members[source].rows else "train"].members[source]
+        held_out = parts["test"].members[source]
+        member = held_out if held_out.rows else parts["train"].members[source]
         by_patient = {}
-        for row in rows:
+        for row in member.rows:
             by_patient.setdefault(row.patient, []).append(row)
         examples = []
         for number, own in enumerate(list(by_patient.values())[:self.asked["examples"]]):
@@ -132,9 +130,7 @@ class Assessment:
     def _save(self, image, name):
         """Writes (C, H, W) in [-1, 1] as 8 bits; returns its path relative to --output."""
         folder = self.root / self.task.needs[0] / "examples"
-        folder.mkdir(exist_ok=True)
-        pixels = np.round((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
-        Image.fromarray(pixels[0] if len(pixels) == 1 else np.moveaxis(pixels, 0, -1)).save(folder / name)
+        save_image(tensor2im(torch.from_numpy(np.ascontiguousarray(image))), folder / name)
         return str((folder / name).relative_to(self.root))
 
 

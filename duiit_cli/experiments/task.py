@@ -78,13 +78,6 @@ def _train(root, task):
     return begun
 
 
-def _words(root, task):
-    """What names a task's run for test and translate."""
-    parent, name = task.run
-    words = [f"--checkpoints_dir={Path(root) / parent}", f"--name={name}"]
-    return words + [w for w in task.words if w.startswith(("--device=", "--cache_dir="))]
-
-
 def _finish_cell(root, task):
     """Tests the network on the target's held-out images: what the comparison is about."""
     from data import create_dataset
@@ -92,8 +85,7 @@ def _finish_cell(root, task):
     from options import TestOptions
 
     folder = Path(root) / task.id
-    words = [*_words(root, task), f"--epoch={task.about['epoch']}"]
-    opt = TestOptions().parse([*words, "--num_test=0"])
+    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0"])
     test(opt, folder / "results")
     report = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
     return {"method": task.name, "counts": _counts(create_dataset(opt).dataset),
@@ -118,7 +110,7 @@ def _finish_translator(root, task):
     dataroot = next(w.partition("=")[2] for w in task.words if w.startswith("--dataroot="))
     for source in task.about["sources"]:
         translate(TranslateOptions().parse([
-            *_words(root, task), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
+            *task.run_words(root), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
             f"--output={Path(root) / task.id / 'synthetic' / source}"]))
     return {"translator": task.name}
 

@@ -1,6 +1,5 @@
 """`duiit evaluate`: folders of real and translated images in, figures out; each figure traced to what it rests on."""
 import csv
-import json
 import shutil
 import urllib.error
 from pathlib import Path
@@ -40,19 +39,6 @@ def inception(monkeypatch):
     monkeypatch.setattr(feature_networks, "has_inception", lambda weights: True)
     monkeypatch.setattr(feature_networks, "inception", lambda weights, device: FeatureNetwork(
         "inception", extract, device, {"file": "weights.pth", "sha256": "00"}))
-
-
-@pytest.fixture
-def figures(duiit, tmp_path, capsys):
-    """figures(*words) -> (report, what the screen shows on stdout, and on stderr)."""
-    def call(*words, code=0):
-        capsys.readouterr()
-        path = tmp_path / "quality.json"
-        path.unlink(missing_ok=True)
-        assert duiit("evaluate", "--output", path, *words) == code
-        seen = capsys.readouterr()
-        return json.loads(path.read_text()), seen.out, seen.err
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -1,24 +1,10 @@
 """`duiit evaluate --paired`: which image is compared with which, in which unit, over which part of it."""
-import json
 
 import nibabel
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-
-
-@pytest.fixture
-def figures(duiit, tmp_path, capsys):
-    """figures(*words) -> (report, what the screen shows on stdout, and on stderr)."""
-    def call(*words, code=0):
-        capsys.readouterr()
-        path = tmp_path / "quality.json"
-        path.unlink(missing_ok=True)
-        assert duiit("evaluate", "--output", path, *words) == code
-        seen = capsys.readouterr()
-        return json.loads(path.read_text()), seen.out, seen.err
-    return call
 
 
 @pytest.fixture(scope="module")
