@@ -20,7 +20,13 @@ log = logging.getLogger(__name__)
 
 class BaseModel(ABC):
     """Subclasses fill loss_names (`self.loss_<name>`), model_names (`self.net<name>`), visual_names (`self.<name>`)
-    and optimizers in __init__, and implement set_input, forward and optimize_parameters."""
+    and optimizers in __init__, and implement set_input, forward and optimize_parameters.
+
+    progress: share of the training that is done, in [0, 1], which the training loop keeps; 1 for whoever makes steps
+    without it. measuring: True in the steps whose gradients are to be told apart by the terms of the loss."""
+
+    progress = 1.0
+    measuring = False
 
     def __init__(self, opt):
         self.opt = opt

@@ -166,7 +166,10 @@ class CycleGANModel(BaseModel):
     def _cycle_A_term(self, b):
         self._forward_A(b)
         fake, rec, real = (getattr(self, name + b) for name in ("fake_B", "rec_A", "real_A"))
-        return self._adversarial_and_cycle(f"A{b}", self.netD_A, fake, rec, real, self.opt.lambda_A)
+        term = self._adversarial_and_cycle(f"A{b}", self.netD_A, fake, rec, real, self.opt.lambda_A)
+        self._measure(f"adversarial{b}", getattr(self, f"loss_G_A{b}"), self.net(f"G_A{b}"))
+        self._measure(f"cycle{b}", getattr(self, f"loss_cycle_A{b}"), self.net(f"G_A{b}"))
+        return term
 
     def _cycle_B_term(self, b):
         self._forward_B(b)
@@ -179,6 +182,14 @@ class CycleGANModel(BaseModel):
         setattr(self, f"loss_G_{name}", adversarial)
         setattr(self, f"loss_cycle_{name}", cycle)
         return adversarial + cycle
+
+    def _measure(self, name, term, generator):
+        """In the steps that are measured: the length of the gradient of one term of the loss, as norm_<name>."""
+        if self.measuring and term.requires_grad:
+            gradients = torch.autograd.grad(term, list(generator.parameters()), retain_graph=True, allow_unused=True)
+            found = [g for g in gradients if g is not None]
+            if found:                           # a detached translation's term does not reach the generator
+                self.gradient_norms[name] = torch.nn.utils.get_total_norm(found)
 
     def _identity_term(self, name, generator, real, weight):
         image = generator(real)

@@ -6,6 +6,16 @@ The point is that L_pred reaches the generator: translated images are pushed to 
 `--guidance` says through which predictor: `joint` (the paper: P learns from both terms while G is pushed through it),
 `real` (P learns from real target images only, and G is pushed through that P, so the two cannot agree on a code of
 their own), `detached` (no push: a CycleGAN with a predictor trained beside it).
+
+The paper does not say how P normalises the images that it pushes G with. `--push batch` is the plain reading of Eq. 3:
+one pass of P in training mode teaches P and pushes G. Batch norm over the few images of a batch, whose labels differ
+more than the images do, then multiplies the gradient, the more the less P has learned, and lets G answer to its batch
+rather than to its image. `--push running` gives P its lesson on detached translations and pushes G through P as it
+would answer for a new image. `--push_ramp` lets the push set in with the training rather than through a P that knows
+nothing yet.
+
+Whatever the push, P's running statistics are those of real target images alone, which is what P reads when it is
+validated, saved, calibrated and used: translations teach its weights and leave no trace in its statistics.
 """
 from models import networks, prediction
 from models.cycle_gan_model import CycleGANModel
@@ -25,6 +35,12 @@ class DuiitModel(CycleGANModel):
                                 help="weight of the prediction loss, which is in squared label units")
             parser.add_argument("--guidance", default="joint", choices=["joint", "real", "detached"],
                                 help="through which predictor the generator is pushed to keep the label")
+            parser.add_argument("--push", default="running", choices=["running", "batch"],
+                                help="statistics of the predictor's batch norm through which the generator is pushed: "
+                                     "running ones, as for a new image, or the batch's (Eq. 3 to the letter)")
+            parser.add_argument("--push_ramp", type=float, default=1 / 3, metavar="SHARE",
+                                help="share of the training in which the push grows from nothing to --lambda_pred "
+                                     "(0: full from the start)")
             parser.add_argument("--lr_P", type=float, default=0.001, help="learning rate of the predictor")
         return parser
 
@@ -35,10 +51,13 @@ class DuiitModel(CycleGANModel):
         if self.isTrain:
             if opt.lambda_pred < 0:
                 raise UserError(f"--lambda_pred {opt.lambda_pred}: a weight cannot be below 0")
+            if not 0 <= opt.push_ramp <= 1:
+                raise UserError(f"--push_ramp {opt.push_ramp}: a share of the training lies between 0 and 1")
             if opt.lambda_pred > 0:
                 prediction.refuse_without_labels(opt, "add a labels.csv, or train without one by --lambda_pred 0")
                 prediction.check_crop(opt)
             self.loss_names += ["P_real", "P_fake"]
+            self.loss_P_real = self.loss_P_fake = 0.0
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
             self.optimizer_P = self._adam(["P"], opt)
             for group in self.optimizer_P.param_groups:
@@ -46,7 +65,8 @@ class DuiitModel(CycleGANModel):
             self.optimizers.append(self.optimizer_P)
 
     def generator_terms(self):
-        """Yields scalars that sum up to L (Eq. 3) of this batch: lambda_pred L_pred and the terms of L_trans."""
+        """Yields scalars that sum up to L (Eq. 3) of this batch: lambda_pred L_pred and the terms of L_trans. Where G
+        is pushed apart from P's lesson on the same translations, both are among them."""
         self.loss_P_real = self.loss_P_fake = 0.0
         if self.opt.lambda_pred > 0 and self.label_B is not None:
             self.loss_P_real = self.criterionP(self.netP(self.real_B), self.label_B)
@@ -58,21 +78,39 @@ class DuiitModel(CycleGANModel):
         translation = super()._cycle_A_term(b)
         if self.opt.lambda_pred == 0 or getattr(self, f"label_A{b}") is None:
             return translation
-        loss = self._fake_loss(getattr(self, f"fake_B{b}"), getattr(self, f"label_A{b}"))
-        self.loss_P_fake += loss.detach()
-        return translation + self.opt.lambda_pred * loss
+        term = self.opt.lambda_pred * self._fake_loss(getattr(self, f"fake_B{b}"), getattr(self, f"label_A{b}"))
+        self._measure(f"prediction{b}", term, self.net(f"G_A{b}"))
+        return translation + term
 
     def _fake_loss(self, fake, label):
-        if self.opt.guidance == "joint":
-            return self.criterionP(self.netP(fake), label)
-        if self.opt.guidance == "detached":
-            return self.criterionP(self.netP(fake.detach()), label)
-        # real: P as it would answer for a new patient (running statistics), and nothing of this reaches P's weights.
+        """What the translations (N, C, H, W) of one source add to L_pred: P's lesson, G's push, or both in one."""
+        if self.opt.guidance == "joint" and self.opt.push == "batch":
+            return self._lesson(self._ramped(fake), label)
+        lesson = 0.0 if self.opt.guidance == "real" else self._lesson(fake.detach(), label)
+        return lesson if self.opt.guidance == "detached" else lesson + self._push(self._ramped(fake), label)
+
+    def _ramped(self, fake):
+        """The same image, whose gradient is that of the push at this point of the training."""
+        ramp = self.opt.push_ramp
+        strength = min(1.0, self.progress / ramp) if ramp else 1.0
+        return fake if strength == 1 else fake.detach() + strength * (fake - fake.detach())
+
+    def _lesson(self, fake, label):
+        with networks.statistics_kept(self.netP):
+            loss = self.criterionP(self.netP(fake), label)
+        self.loss_P_fake += loss.detach()
+        return loss
+
+    def _push(self, fake, label):
+        """l(P(G(y)), r_y) for G alone: nothing of it reaches P's weights or statistics."""
         self.set_requires_grad(self.netP, False)
-        self.netP.eval()
-        loss = self.criterionP(self.netP(fake), label)
+        self.netP.train(self.opt.push == "batch")
+        with networks.statistics_kept(self.netP):
+            loss = self.criterionP(self.netP(fake), label)
         self.netP.train()
         self.set_requires_grad(self.netP, True)
+        if self.opt.guidance == "real":
+            self.loss_P_fake += loss.detach()
         return loss
 
     def optimize_parameters(self):

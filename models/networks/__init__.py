@@ -16,7 +16,7 @@ from models.networks.generators import (
 from models.networks.heads import LabelHead
 from models.networks.init import INIT_TYPES, init_net, init_weights
 from models.networks.losses import PredictionLoss
-from models.networks.norm import NORMS, Identity, get_norm_layer
+from models.networks.norm import NORMS, Identity, get_norm_layer, statistics_kept
 from models.networks.predictors import PREDICTORS, PredictorNet, check_predictor_size, define_P
 from models.networks.reversal import DomainClassifier, reversal_strength, reverse_gradient
 from models.networks.schedulers import LR_POLICIES, get_scheduler
@@ -29,5 +29,5 @@ __all__ = [
     "ResnetBlock", "ResnetGenerator", "UnetGenerator", "UnetSkipConnectionBlock",
     "cal_gradient_penalty", "check_critic_size", "check_predictor_size", "check_size",
     "define_D", "define_G", "define_P", "get_norm_layer", "get_scheduler", "init_net", "init_weights",
-    "reversal_strength", "reverse_gradient", "size_multiple",
+    "reversal_strength", "reverse_gradient", "size_multiple", "statistics_kept",
 ]

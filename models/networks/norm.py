@@ -1,7 +1,9 @@
 """Normalisation layers by name, and the rule that says which convolutions carry a bias beside them."""
 import functools
+from contextlib import contextmanager
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from util.errors import UserError
 
@@ -35,3 +37,17 @@ def needs_bias(norm_layer):
     """
     layer = norm_layer.func if isinstance(norm_layer, functools.partial) else norm_layer
     return layer is nn.InstanceNorm2d
+
+
+@contextmanager
+def statistics_kept(net):
+    """Inside, batch norm in training mode normalises by its batch as ever but leaves its running statistics alone:
+    for images that are to teach the weights, and yet are not what the network will read when it is used."""
+    layers = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    for layer in layers:
+        layer.track_running_stats = False
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.track_running_stats = True

@@ -17,13 +17,16 @@ def factor_grads(model):
 
 # ---- values ---------------------------------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("guidance", ["joint", "real", "detached"])
-def test_the_loss_is_in_squared_label_units_over_labelled_images(toy, guidance):
-    model = toy(f"{DUIIT} --guidance {guidance}")
+# What the translations' loss of 12.5 is counted in: G's push apart from P's lesson, or both in one.
+@pytest.mark.parametrize("words, times", [
+    ("--guidance joint --push running", 2), ("--guidance joint --push batch", 1), ("--guidance real", 1),
+    ("--guidance real --push batch", 1), ("--guidance detached", 1)])
+def test_the_loss_is_in_squared_label_units_over_labelled_images(toy, words, times):
+    model = toy(f"{DUIIT} {words}")
     model.backward_G()
     assert float(model.loss_P_real.detach()) == pytest.approx(100)      # P = 10 for 20; the second has no label
     assert float(model.loss_P_fake) == pytest.approx(12.5, rel=1e-5)    # P = 10, 20 for 13, 16: (9 + 16) / 2
-    assert float(model.loss_G) == pytest.approx(2.75 + LAMBDA * 112.5, rel=1e-5)
+    assert float(model.loss_G) == pytest.approx(2.75 + LAMBDA * (100 + times * 12.5), rel=1e-5)
 
 
 def test_unlabelled_batches_leave_the_prediction_loss_out(toy):
@@ -43,6 +46,7 @@ def test_identity_is_off_unless_asked_for(toy):
 
 # ---- gradients: d L_pred / d G and d L_pred / d P -------------------------------------------------------------------
 
+@pytest.mark.parametrize("push", ["running", "batch"])
 @pytest.mark.parametrize("guidance, to_G, to_P", [
     # G_A: mean of 2 (100 a y - r) 100 y = (2 * -3 * 20 + 2 * 4 * 40) / 2 = 100.
     # P: from real 2 (10 - 20) 0.1 = -2, from fake (2 * -3 * 0.1 + 2 * 4 * 0.2) / 2 = 0.5.
@@ -50,10 +54,10 @@ def test_identity_is_off_unless_asked_for(toy):
     ("real", 100, -2.0),
     ("detached", 0, -1.5),
 ])
-def test_whom_the_prediction_loss_reaches(toy, guidance, to_G, to_P):
+def test_whom_the_prediction_loss_reaches(toy, guidance, to_G, to_P, push):
     translation = factor_grads(toy("--model duiit --lambda_pred 0"))
     assert translation[2] is None
-    g_a, g_b, p = factor_grads(toy(f"{DUIIT} --guidance {guidance}"))
+    g_a, g_b, p = factor_grads(toy(f"{DUIIT} --guidance {guidance} --push {push}"))
     if to_G == 0:
         assert g_a == translation[0]                            # exactly
     assert g_a - translation[0] == pytest.approx(LAMBDA * to_G, rel=1e-4)
@@ -73,8 +77,9 @@ def test_prediction_loss_reaches_every_generator_weight(make, guidance, reaches)
     assert weights
 
 
-def test_under_real_guidance_translations_leave_no_trace_in_the_predictor(make):
-    model, loader = make("--model duiit --sources mri --lambda_pred 1 --guidance real")
+@pytest.mark.parametrize("push", ["running", "batch"])
+def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push):
+    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance real --push {push}")
     model.set_input(next(iter(loader)))
     reference = create_model(model.opt).netP.train()
     reference.load_state_dict(model.netP.state_dict())
@@ -84,16 +89,62 @@ def test_under_real_guidance_translations_leave_no_trace_in_the_predictor(make):
     for mine, real_only in zip(model.netP.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, real_only.grad, rtol=1e-4, atol=1e-6)
         assert mine.requires_grad
+
+
+@pytest.mark.parametrize("push", ["running", "batch"])
+@pytest.mark.parametrize("guidance", ["joint", "real", "detached"])
+def test_the_predictors_statistics_are_those_of_real_target_images(make, guidance, push):
+    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance {guidance} --push {push}")
+    model.set_input(next(iter(loader)))
+    reference = create_model(model.opt).netP.train()
+    reference.load_state_dict(model.netP.state_dict())
+    model.optimizer_P.zero_grad()
+    model.backward_G()
+    model.criterionP(reference(model.real_B), model.label_B).backward()
     for (name, mine), real_only in zip(model.netP.named_buffers(), reference.buffers(), strict=True):
         assert torch.equal(mine, real_only), name
     assert model.netP.training
+    taught = any(not torch.allclose(p.grad, q.grad, rtol=1e-3)
+                 for p, q in zip(model.netP.parameters(), reference.parameters(), strict=True))
+    assert taught == (guidance != "real")                       # the weights do learn from translations
 
 
-def test_under_joint_guidance_the_predictor_sees_translations(make):
-    model, loader = make("--model duiit --sources mri --lambda_pred 1 --guidance joint")
+@pytest.mark.parametrize("push", ["running", "batch"])
+def test_the_generator_is_pushed_through_the_statistics_that_are_asked_for(make, push):
+    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --push {push}")
     model.set_input(next(iter(loader)))
+    fake = model.netG_A(model.real_A).detach().requires_grad_()
+    mine, = torch.autograd.grad(model._fake_loss(fake, model.label_A), fake)
+    reference = create_model(model.opt).netP.train(push == "batch")
+    reference.load_state_dict(model.netP.state_dict())
+    expected, = torch.autograd.grad(model.criterionP(reference(fake), model.label_A), fake)
+    torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("words", ["--push running", "--push batch", "--guidance real"])
+@pytest.mark.parametrize("progress, strength", [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)])
+def test_the_push_sets_in_with_the_training_and_the_lesson_does_not(toy, words, progress, strength):
+    translation = factor_grads(toy("--model duiit --lambda_pred 0"))
+    model = toy(f"{DUIIT} --push_ramp 0.4 {words}")
+    model.progress = progress
+    g_a, _, p = factor_grads(model)
+    assert g_a - translation[0] == pytest.approx(LAMBDA * 100 * strength, rel=1e-4, abs=1e-7)
+    assert p == pytest.approx(LAMBDA * (-2.0 if "real" in words else -1.5), rel=1e-4)
+
+
+def test_gradients_are_told_apart_by_the_terms_of_the_loss(toy):
+    """On G_A(y) = a y, a = 0.5, y = 0.2, 0.4: adversarial 2 (2 a y - 1) 2 y, cycle 10 |3 a y - y| so 10 * 3 y, and the
+    prediction as above, each a mean over both images."""
+    model = toy(f"{DUIIT} --push_ramp 0")
     model.backward_G()
-    assert int(model.netP.backbone.bn1.num_batches_tracked) == 2            # real and translated
+    assert model.get_current_norms() == {}                      # not in every step: it takes passes of its own
+    model.measuring = True
+    model.backward_G()
+    norms = model.get_current_norms()
+    adversarial = (2 * (0.2 - 1) * 0.4 + 2 * (0.4 - 1) * 0.8) / 2
+    assert norms["norm_adversarial"] == pytest.approx(abs(adversarial), rel=1e-4)
+    assert norms["norm_cycle"] == pytest.approx(10 * 3 * 0.3, rel=1e-4)
+    assert norms["norm_prediction"] == pytest.approx(LAMBDA * 100, rel=1e-4)
 
 
 # ---- lambda_pred 0 and detached are CycleGAN ------------------------------------------------------------------------
@@ -176,6 +227,7 @@ def test_validation_is_on_labelled_held_out_target_images(make):
 
 @pytest.mark.parametrize("words, values, message", [
     ("--lambda_pred 0.1", {"labels_known": 0}, "no training image under .* has a label.*--lambda_pred 0"),
+    ("--push_ramp 1.5", {"labels_known": 3}, "--push_ramp 1.5: a share of the training lies between 0 and 1"),
     ("--lambda_pred 0.1 --batch_size 1", {"labels_known": 3}, "predictor cannot train on single images of 32x32"),
     ("--task classification", {"labels_known": 0}, "classes"),
 ])
