@@ -19,7 +19,7 @@ from util.progress import track
 log = logging.getLogger(__name__)
 WARM, TIMED = 1, 3          # the first step also allocates, compiles and fills caches
 TITLES = {plan.TRANSLATOR: "translator", plan.START: "start of a predictor", plan.CELL: "predictor, and its test",
-          plan.QUALITY: "quality of translations"}
+          plan.CHOICE: "choice by validation", plan.QUALITY: "quality of translations"}
 
 
 def show(whole):

@@ -43,8 +43,8 @@ def is_done(root, task):
         report = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         return False
-    if not isinstance(report, dict) or "finished" not in report or (task.kind == plan.CELL and
-                                                                    "predictor" not in report):
+    if not isinstance(report, dict) or "finished" not in report or (task.kind in (plan.CELL, plan.CHOICE)
+                                                                    and "predictor" not in report):
         return False
     return task.kind != plan.QUALITY or report.get("asked") == task.about["asked"]
 

@@ -13,7 +13,7 @@ from util.errors import UserError
 
 # In the order in which they are shown. What ends on _ takes a source's name: duiit_ is duiit_mri, duiit_pet, …
 FAMILIES = ("pure_ct", "simple_augment", "autoaugment", "random_erasing", "raw_", "transfer_", "multitask_", "dann_",
-            "cyclegan_", "duiit_", "oracle_")
+            "cyclegan_", "duiit_", "chosen_", "oracle_")
 BASELINE = "pure_ct"
 NAMED = ("mri", "pet")      # sources that have presets of their own
 ALIKE = "mri"               # a source that no preset names is trained on with this one's settings
@@ -23,16 +23,18 @@ TOGETHER = "mri_pet"        # and several sources together with these two's, by 
 @dataclass(frozen=True)
 class Method:
     """translator, start, predictor: {option: value} of a training, None where there is none. extra: `truth` where the
-    true target images of the source patients are mixed in."""
+    true target images of the source patients are mixed in. choose: names of the methods of which validation patients
+    choose one, where a method is no training of its own."""
     name: str
     title: str
     row: str
     table: str
     sources: tuple
-    predictor: dict
+    predictor: dict | None = None
     translator: dict | None = None
     start: dict | None = None
     extra: str | None = None
+    choose: tuple = ()
     recipe: str = field(default="", compare=False)
 
     @property
@@ -40,6 +42,8 @@ class Method:
         """What the report compares it as: pure, oracle, cyclegan, duiit, or nothing in particular."""
         if self.name == BASELINE or self.extra == "truth":
             return "pure" if self.name == BASELINE else "oracle"
+        if self.choose:
+            return "duiit"
         if not self.translator:
             return ""
         uncoupled = self.translator.get("lambda_pred") == 0 or self.translator.get("guidance") == "detached"
@@ -84,7 +88,18 @@ def choose(words, sources, root, target="ct", labelled=None):
     if not wanted:
         raise UserError("; ".join(refused) or "--methods names no method")
     order = [BASELINE, *there, *wanted]
-    return sorted({BASELINE: there[BASELINE], **wanted}.values(), key=lambda m: order.index(m.name)), refused
+    needed = {name: _candidate(name, method, {**there, **wanted}) for method in wanted.values()
+              for name in method.choose}
+    return sorted({BASELINE: there[BASELINE], **needed, **wanted}.values(), key=lambda m: order.index(m.name)), refused
+
+
+def _candidate(name, method, known):
+    """One of the methods that `method` chooses from; they are compared too, whether they were asked for or not."""
+    found = known.get(name)
+    if found is None or found.choose or not found.predictor:
+        raise UserError(f"--methods {method.recipe}: it chooses from {name}, which is no method that is trained here; "
+                        f"there are {', '.join(n for n, m in known.items() if not m.choose)}")
+    return found
 
 
 def _meant(word, there, target):
@@ -123,9 +138,9 @@ def load(name_or_file, renamed, target="ct", name=None, together=()):
     """
     values = presets.read(name_or_file)
     about = values.get("method", {})
-    if not {"title", "table"} <= set(about) or "predictor" not in values:
+    if not {"title", "table"} <= set(about) or ("predictor" not in values) == ("choose" not in about):
         raise UserError(f"--methods {name_or_file}: not a method: its file needs [method] with title and table, and "
-                        "[predictor]")
+                        "either [predictor] or, in [method], what to choose from")
     sources = tuple(together) or tuple(renamed.get(s, s) for s in about.get("sources", ()))
     top = presets.top(values)
     stages = {k: {**top, **_of_sources(values[k], about.get("sources", ()), sources)} if k in values else None
@@ -133,7 +148,8 @@ def load(name_or_file, renamed, target="ct", name=None, together=()):
     shown = {s.upper(): o.upper() for s, o in renamed.items()} | {"CT": target.upper()}
     if together:
         shown["+".join(about["sources"]).upper()] = "+".join(sources).upper()
-    return Method(name=name or str(name_or_file), title=_replaced(about["title"], shown), row=about.get("row", ""),
+    choose = tuple(f"{c}{'_'.join(sources)}" if c.endswith("_") else c for c in about.get("choose", ()))
+    return Method(name=name or str(name_or_file), choose=choose, title=_replaced(about["title"], shown), row=about.get("row", ""),
                   table=_replaced(about["table"], shown), sources=sources, extra=about.get("extra"),
                   recipe=str(name_or_file), **stages)
 

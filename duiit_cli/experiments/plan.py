@@ -17,8 +17,8 @@ from util.errors import UserError
 from util.files import write_json
 
 NAME = "plan.json"
-TRANSLATOR, START, CELL, QUALITY = "translator", "start", "cell", "quality"
-PLACES = {TRANSLATOR: "translators", START: "starts", CELL: "cells"}
+TRANSLATOR, START, CELL, CHOICE, QUALITY = "translator", "start", "cell", "choice", "quality"
+PLACES = {TRANSLATOR: "translators", START: "starts", CELL: "cells", CHOICE: "cells"}
 # No page, no windows, no weights of single epochs: of hundreds of trainings nobody would look at them.
 QUIET = {"no_html": True, "display_id": 0, "save_epoch_freq": 10**6, "keep": 1}
 
@@ -102,7 +102,7 @@ class Plan:
         self.opt, self.methods, self.root = opt, methods, Path(opt.output).resolve()
         self.tasks, self._alike, self._known = {}, {}, {}       # {id: Task}, {words: Task}, {model: its options}
         for split in range(opt.splits):
-            for method in methods:
+            for method in sorted(methods, key=lambda m: bool(m.choose)):     # what is chosen from comes first
                 self._add_method(method, split)
             for task in [t for t in self.tasks.values() if t.kind == TRANSLATOR and t.split == split]:
                 self._add_quality(task)
@@ -110,6 +110,9 @@ class Plan:
     # -- tasks -------------------------------------------------------------------------------------------------
 
     def _add_method(self, method, split):
+        if method.choose:
+            self._add_choice(method, split)
+            return
         extra, needs = [], []
         if method.translator:
             task = self._training(TRANSLATOR, method, method.translator, split)
@@ -136,6 +139,13 @@ class Plan:
         self._alike.setdefault(key, task)
         self.tasks[task_id] = task
         return task
+
+    def _add_choice(self, method, split):
+        task_id = f"{PLACES[CHOICE]}/{method.name}/split_{split:02d}"
+        needs = [f"{PLACES[CELL]}/{name}/split_{split:02d}" for name in method.choose]
+        about = {"title": method.title, "sources": list(method.sources), "recipe": method.recipe,
+                 "epoch": self.opt.epoch, "task": self.opt.task, "split_by": self.opt.split_by}
+        self.tasks[task_id] = Task(task_id, CHOICE, method.name, split, [], needs, about)
 
     def _add_quality(self, translator):
         judge = f"{PLACES[CELL]}/{BASELINE}/split_{translator.split:02d}"
@@ -184,6 +194,9 @@ class Plan:
     def check(self):
         """Parses every training's words, so that a wrong value is told before anything is trained."""
         self._check_preset()
+        chosen = next((m.name for m in self.methods if m.choose), None)
+        if chosen and not self.opt.val_fraction:
+            raise UserError(f"method {chosen}: validation patients choose, and --val_fraction 0 leaves none")
         seen = set()
         for task in self.tasks.values():
             if task.words and (task.kind, task.name) not in seen:
@@ -218,6 +231,7 @@ class Plan:
         for task in self.tasks.values():
             old = before.get(task.id)
             changed = sorted(set(task.words) ^ set(old.words)) if old else []
+            changed = changed or (sorted(set(task.needs) ^ set(old.needs)) if old and task.kind == CHOICE else [])
             if old and old.about.get("epoch") != task.about.get("epoch"):
                 changed = [f"--epoch={old.about.get('epoch')}", f"--epoch={self.opt.epoch}"]
             if changed:

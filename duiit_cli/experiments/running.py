@@ -133,9 +133,11 @@ def _run(opt, whole, chosen):
 
 
 def _to_do(whole):
-    """Tasks that are not done. A translator that is made anew is judged anew."""
+    """Tasks that are not done. A translator that is made anew is judged anew, and of cells made anew one is chosen
+    anew."""
     todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(whole.root, t)}
-    return todo | {i: t for i, t in whole.tasks.items() if t.kind == plan.QUALITY and t.needs[0] in todo}
+    return todo | {i: t for i, t in whole.tasks.items() if (t.kind == plan.QUALITY and t.needs[0] in todo)
+                   or (t.kind == plan.CHOICE and any(need in todo for need in t.needs))}
 
 
 @contextmanager

@@ -29,7 +29,7 @@ def done_file(root, task):
     """Where a task says that it ended well."""
     if task.kind == plan.QUALITY:
         return Path(root) / plan.PLACES[plan.TRANSLATOR] / task.name / f"split_{task.split:02d}" / "quality.json"
-    return Path(root) / task.id / f"{task.kind}.json"
+    return Path(root) / task.id / f"{plan.CELL if task.kind == plan.CHOICE else task.kind}.json"
 
 
 def failed_file(root, task):
@@ -53,12 +53,14 @@ def run(root, task):
         from duiit_cli.experiments.quality import assess
 
         report = assess(root, task)
+    elif task.kind == plan.CHOICE:
+        report = _choose(root, task)
     else:
         resumed = _train(root, task)
         finish = {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator}.get(task.kind)
         report = {"resumed": resumed, **(finish(root, task) if finish else {})}
     write_json(done_file(root, task), {**_facts(root, task, began), **report})
-    if task.kind != plan.QUALITY:
+    if task.words:
         _tidy(Path(root) / task.id)
 
 
@@ -79,17 +81,47 @@ def _train(root, task):
 
 
 def _finish_cell(root, task):
-    """Tests the network on the target's held-out images: what the comparison is about."""
+    """Tests the network on the target's held-out images: what the comparison is about. The errors of validation
+    patients stand apart: they may choose between methods."""
     from data import create_dataset
+    from options import TestOptions
+
+    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}"])
+    counts = _counts(create_dataset(opt).dataset)
+    found = {"method": task.name, "counts": counts, "predictor": _tested(root, task, "test", "results")}
+    return {**found, "validation": _tested(root, task, "val", "validation")} if counts["val"]["images"] else found
+
+
+def _tested(root, task, phase, folder):
+    """The predictor's errors on one part of the target's images, whose pages and tables go to `folder`."""
     from duiit_cli.testing import test
     from options import TestOptions
 
+    folder = Path(root) / task.id / folder
+    test(TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0",
+                              f"--phase={phase}"]), folder)
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["predictor"]
+
+
+def _choose(root, task):
+    """The cell that errs least on validation patients, as a cell of its own. Test patients choose nothing."""
+    from duiit_cli.experiments.results import HIGHER_IS_BETTER, PRIMARY
+
+    cells = {need: json.loads((Path(root) / need / "cell.json").read_text(encoding="utf-8")) for need in task.needs}
+    metric, unit = PRIMARY[task.about["task"]], f"by_{task.about['split_by']}"
+    errors = {need: cell.get("validation", {}).get(unit, {}).get(metric) for need, cell in cells.items()}
+    unknown = next((need for need, error in errors.items() if error is None), None)
+    if unknown:
+        raise UserError(f"{Path(root) / unknown}: holds no error of validation patients, and is to be chosen by it; "
+                        "remove the folder, and it is made again")
+    best = (max if metric in HIGHER_IS_BETTER else min)(errors, key=errors.get)
     folder = Path(root) / task.id
-    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0"])
-    test(opt, folder / "results")
-    report = json.loads((folder / "results" / "metrics.json").read_text(encoding="utf-8"))
-    return {"method": task.name, "counts": _counts(create_dataset(opt).dataset),
-            "predictor": report["predictor"]}
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("results", "validation"):
+        shutil.copytree(Path(root) / best / part, folder / part)
+    kept = {k: cells[best][k] for k in ("counts", "predictor", "validation")}
+    return {"method": task.name, **kept, "chosen": best.split("/")[1],
+            "validation_errors": {need.split("/")[1]: error for need, error in errors.items()}}
 
 
 def _counts(dataset):
