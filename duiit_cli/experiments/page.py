@@ -3,6 +3,7 @@
 The look is util/html.py's; what the report has besides stands in CSS below.
 """
 import base64
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -43,11 +44,15 @@ padding:5px 12px}
 details{margin:0 0 10px}summary{cursor:pointer;color:var(--accent)}
 pre{background:var(--card);border:1px solid var(--line);border-radius:8px;padding:10px 14px;overflow-x:auto;
 font-size:12.5px;line-height:1.5}
+.options h4{font-size:14px;margin:12px 0 4px}.options p{font-size:13px;margin:0 0 5px;max-width:none;
+color:var(--muted);overflow-wrap:anywhere}.options p.marked{color:var(--text);font-weight:600}
+details details{margin-left:14px}
 ul.plain,.card{overflow-wrap:anywhere}
 ul.plain{margin:0 0 12px;padding-left:20px;max-width:110ch}.wrap td{white-space:normal;overflow-wrap:anywhere}
 @media(max-width:680px){.examples img{width:110px}h2{font-size:18px}}
 @media print{:root{--page:#fff}details>*{display:block}.card,tr,figure{break-inside:avoid}}
 """
+MARKED = "other than the default"
 _MIME = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 
 
@@ -93,8 +98,18 @@ def card(tone, mark, line, lines=()):
     return tags.div(tags.span(mark, cls="mark"), tags.p(line), qualified, cls=f"card {tone.replace(' ', '_')}")
 
 
-def grid(header, rows, kinds=None, left=1, cls=""):
-    """A table of texts. A cell is a text or (text, class). kinds: a class a row; the first `left` columns are words."""
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown. name: of its files. A cell is a text or (text, class)."""
+    name: str
+    caption: str
+    header: list
+    rows: list
+
+
+def grid(header, rows, kinds=None, left=1, cls="", name="", caption=""):
+    """A table of texts. A cell is a text or (text, class). kinds: a class a row; the first `left` columns are words.
+    name, caption: of the table's files, for one that is worth them."""
     aligned = ["" if i < left else "number" for i in range(len(header))]
     head = tags.thead(tags.tr([tags.th(name, cls=side) for name, side in zip(header, aligned, strict=True)]))
     body = tags.tbody()
@@ -103,15 +118,35 @@ def grid(header, rows, kinds=None, left=1, cls=""):
         cells = [tags.td(str(value), cls=f"{side} {extra}".strip())
                  for (value, extra), side in zip(pairs, aligned, strict=True)]
         body.add(tags.tr(cells, cls=kind))
-    return tags.div(tags.table(head, body, cls=cls), cls="scroll")
+    made = tags.div(tags.table(head, body, cls=cls), cls="scroll")
+    made.exhibit = Table(name, caption, header, rows) if name else None
+    return made
 
 
-def plot(svg, caption):
-    return tags.figure(raw(svg), tags.figcaption(caption), cls="plot")
+def plot(picture, caption):
+    """picture: figures.Picture."""
+    made = tags.figure(raw(picture.svg), tags.figcaption(caption), cls="plot")
+    made.exhibit = picture
+    return made
+
+
+def exhibits(element):
+    """The Tables and Pictures in an element that have files of their own, in the page's order."""
+    if getattr(element, "exhibit", None) is not None:
+        yield element.exhibit
+    for child in getattr(element, "children", ()):
+        yield from exhibits(child)
 
 
 def folded(title, *pieces):
     return tags.details(tags.summary(title), *pieces)
+
+
+def options(title, groups):
+    """groups: {heading: [text]}, a paragraph each; what stands under MARKED stands out."""
+    found = [tags.p(tags.span(f"{name}: ", cls="note"), ", ".join(texts), cls="marked" if name == MARKED else "")
+             for name, texts in groups.items() if texts]
+    return tags.div(tags.h4(title), *found, cls="options")
 
 
 def listing(lines):
