@@ -45,7 +45,8 @@ def _errors(experiment, published, names):
     for title, group in (*ERRORS, ("Other methods", others)):
         shown = [n for n in group if n in published.figures]
         metrics = [m for m in LISTED[experiment.task] if any(published.figure(n, m) for n in shown)]
-        if metrics and any(n in experiment.methods for n in shown):
+        own = [n for n in shown if n not in ERRORS[0][1]] or shown      # DUIIT alone is what Table 2 is of
+        if metrics and any(n in experiment.methods for n in own):
             rows = ["pure_ct", *shown] if "pure_ct" in published.figures else shown
             yield page.heading(title)
             yield from (_error_table(experiment, published, rows, metric, names, title) for metric in metrics)

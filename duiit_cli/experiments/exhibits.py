@@ -1,7 +1,7 @@
 """The translations in the report: their quality (the paper's Table 5), and examples (its Figures 2 to 4)."""
 from pathlib import Path
 
-from duiit_cli.experiments import page, words
+from duiit_cli.experiments import figures, page, words
 from duiit_cli.experiments.results import HIGHER_IS_BETTER
 from util.statistics import summary
 
@@ -17,12 +17,12 @@ def quality_tables(experiment):
     tables = []
     for source in _sources(experiment):
         names = [n for n in experiment.translators if any(_of(q, source) for q in _qualities(experiment, n).values())]
-        figures = {name: quality_figures(experiment, name, source) for name in names}
-        keys = list(dict.fromkeys(key for found in figures.values() for key in found))
+        known = {name: quality_figures(experiment, name, source) for name in names}
+        keys = list(dict.fromkeys(key for found in known.values() for key in found))
         keys = [*(k for k in keys if k[0] == "distribution"), *(k for k in keys if k[0] != "distribution")]
         header = ["translator", "splits", *(_head(key, experiment) for key in keys)]
         rows = [[experiment.translators[n].title, len(_qualities(experiment, n)),
-                 *(words.mean_sd(summary(figures[n].get(key, [])), key[1]) for key in keys)] for n in names]
+                 *(words.mean_sd(summary(known[n].get(key, [])), key[1]) for key in keys)] for n in names]
         if rows and keys:
             tables.append((source, page.grid(header, rows, name=f"translations_{source}",
                                              caption=f"Translations from {source.upper()}")))
@@ -41,7 +41,8 @@ def example_tables(experiment):
         header = ["slice", source.upper(), *(experiment.translators[n].title for n in shown),
                   *([f"true {experiment.target.upper()}"] if truth else [])]
         rows = [_example_row(experiment, key, shown, truth) for key in slices]
-        tables.append((source, split, page.examples(header, rows)))
+        picture = figures.examples(f"examples_{source}", header, rows)
+        tables.append((source, split, page.examples(header, rows, picture)))
     return tables
 
 

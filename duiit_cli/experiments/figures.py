@@ -39,7 +39,8 @@ class Picture:
         from matplotlib import rc_context
 
         self.drawing.patch.set(facecolor="white", alpha=1)
-        self.drawing.set_layout_engine("none")          # it stays as it was laid out for the page, which took most time
+        if self.svg:
+            self.drawing.set_layout_engine("none")      # it stays as it was laid out for the page
         names = [f"{self.name}.{kind}" for kind in ("svg", "pdf")]
         with rc_context({"svg.hashsalt": self.description, "pdf.fonttype": 42}):      # journals refuse type 3
             for name in names:
@@ -135,6 +136,28 @@ def confusion(groups):
     return _picture(figure, "confusion", "which classes were taken for which, on the test images of all splits")
 
 
+def examples(name, header, rows):
+    """Images side by side, for files only: the page embeds the images themselves. header, rows: as page.examples has
+    them. None where no image can be read."""
+    from matplotlib.image import imread
+
+    found = [(f"{title}\n{subtitle}", [None if p is None or not p.is_file() else imread(p) for p in paths])
+             for title, subtitle, paths in rows]
+    if all(image is None for _, images in found for image in images):
+        return None
+    figure, panels = _grid(len(found), len(header) - 1, 1.5)
+    for axes, (row, column) in zip(panels, np.ndindex(len(found), len(header) - 1), strict=True):
+        image = found[row][1][column]
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        if image is not None:
+            axes.imshow(image, cmap="gray")
+        if row == 0:
+            axes.set_title(textwrap.fill(header[column + 1], 20), fontsize=9, color=_TEXT)
+        if column == 0:
+            axes.set_ylabel(textwrap.fill(found[row][0], 24), fontsize=6, color=_TEXT)
+    return Picture(name, name.replace("_", " "), "", figure)
+
+
 # -- the common part ---------------------------------------------------------------------------------------------
 
 def _new(width, height):
@@ -150,18 +173,21 @@ def _new(width, height):
 
 def _panels(count, side=2.4):
     """`count` square panels, up to five in a row."""
+    columns = min(count, 5)
+    figure, panels = _grid(math.ceil(count / columns), columns, side)
+    for axes in panels[count:]:
+        axes.remove()
+    for axes in panels[:count]:
+        _style(axes)
+    return figure, panels[:count]
+
+
+def _grid(rows, columns, side):
+    """(figure, its axes row by row), each about `side` inches wide and high."""
     from matplotlib.figure import Figure
 
-    columns = min(count, 5)
-    rows = math.ceil(count / columns)
     figure = Figure(figsize=(side * columns + 0.4, (side + 0.35) * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in list(grid)[count:]:
-        axes.remove()
-    panels = figure.axes
-    for axes in panels:
-        _style(axes)
-    return figure, panels
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _style(axes):

@@ -6,17 +6,18 @@ from data.problems import counted
 from duiit_cli.experiments import page
 from duiit_cli.experiments.cohorts import options_of
 from options import presets
+from options.train_options import MAY_CHANGE
 from util.errors import UserError
 
 STAGES = {"translators": "Translator", "starts": "Start of the predictor", "cells": "Predictor"}
-# Where a run lies and how it was called: of no interest beside what it computes.
-_PLACE = {"name", "checkpoints_dir", "cache_dir", "dataroot", "phase", "isTrain", "continue_train", "preset", "model"}
+# Of the options that change nothing of what is computed, those that are told all the same.
+_TOLD = {"max_steps", "early_stop", "on_nan", "device"}
 
 
 def command(experiment):
     """The words that make the experiment again, options that an earlier call gave among them."""
     given = [word for key, value in experiment.given.items() for word in _words(key, value)]
-    return "duiit experiment " + shlex.join([*given, f"--output={experiment.folder}"])
+    return "duiit experiment " + shlex.join([*given, f"--output={experiment.folder.resolve()}"])
 
 
 def _words(key, value):
@@ -25,11 +26,13 @@ def _words(key, value):
     return [f"--{key}={v}" for v in (value if isinstance(value, list) else [value]) if v is not None]
 
 
-def settings_table(experiment):
+def settings(experiment):
     """Every option of the experiment as it came together; of an older DUIIT those that were kept."""
-    settings = {**experiment.options, **experiment.settings}
-    rows = [[key, _told(value)] for key, value in sorted(settings.items())]
-    return page.grid(["setting", "value"], rows, left=2, cls="wrap")
+    found = dict(sorted({**experiment.options, **experiment.settings}.items()))
+    given = {k: _pair(k, v, experiment) for k, v in found.items() if k in experiment.given}
+    return page.options("Settings of the experiment", {
+        "on the command line": given.values(),
+        "by --preset or by default": [_pair(k, v, experiment) for k, v in found.items() if k not in given]})
 
 
 # -- the options of each training --------------------------------------------------------------------------------
@@ -39,9 +42,9 @@ def options_by_method(experiment):
     tasks = _tasks(experiment.folder)
     pieces = []
     for name, method in experiment.methods.items():
-        told = [piece for split in experiment.splits for piece in _trainings(experiment, tasks, name, split)]
+        told = next(filter(None, (list(_trainings(experiment, tasks, name, k)) for k in experiment.splits)), None)
         if told:
-            pieces.append(page.folded(method.title, *told[:len(STAGES)]))
+            pieces.append(page.folded(method.title, *told))
     return pieces
 
 
@@ -67,7 +70,7 @@ def _trainings(experiment, tasks, name, split):
 def _sorted(found, experiment):
     """The options of a run under what is to be said of them: {heading: [text]}."""
     defaults = _defaults(found)
-    told = {k: v for k, v in found.items() if k not in _PLACE}
+    told = {k: v for k, v in found.items() if k not in (MAY_CHANGE - _TOLD) | {"model"}}
     if defaults is None:
         return {"options": [_pair(k, v, experiment) for k, v in told.items()]}
     changed = {k: v for k, v in told.items() if k in defaults and not _equal(v, defaults[k])}

@@ -216,15 +216,16 @@ class Report:
             pieces.append(page.note("+: stopped and gone on with; the time is that since then."))
         pieces += [page.heading("Made with"), page.bullets(provenance.made_with(e)),
                    page.heading("Command"), page.note("It makes the experiment again, in another --output."),
-                   page.listing([provenance.command(e)]),
-                   page.folded("Settings of the experiment", provenance.settings_table(e))]
+                   page.listing([provenance.command(e)]), provenance.settings(e)]
         commands = provenance.run_commands(e)
         if commands:
             pieces.append(page.folded("Commands of each method’s first finished split (the others stand in their "
                                       "cell.json)", page.listing(commands)))
         options = provenance.options_by_method(e)
         if options:
-            pieces += [page.heading("Options of each method’s trainings, as they came together"), *options]
+            pieces += [page.heading("Options of each method’s trainings, as they came together"), page.note(
+                "Of the first split that has any. What says only where a run lies, how it is shown and how often it "
+                "is saved is left out."), *options]
         pieces += [page.heading("Preset files"), *provenance.preset_texts(e)] if e.methods else []
         return page.part("protocol", "How it was made", *pieces)
 

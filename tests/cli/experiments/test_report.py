@@ -1,14 +1,19 @@
 """The report: its verdicts say what the numbers bear out, its tables hold them, and it opens anywhere."""
+import csv
+import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from duiit_cli.experiments.exporting import latex
 from duiit_cli.experiments.figures import Picture
+from duiit_cli.experiments.page import Table
 from duiit_cli.experiments.report import write_report
 from duiit_cli.experiments.results import Experiment
 from duiit_cli.experiments.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, verdicts
@@ -402,6 +407,94 @@ def test_translators_and_starts_have_their_time(whole):
     assert page.row("start of Raw MRIs mixed in", "all splits")["split 1"] == "60 s"
 
 
+def test_the_command_makes_the_experiment_again(whole):
+    settings = json.loads((whole.path / "experiment.json").read_text())
+    given = {"dataroot": "/my data", "splits": 8, "keep_empty": True, "slurm": ["time=9", "mem=4G"]}
+    whole.write("experiment.json", {**settings, "given": given, "options": {"load_size": 286, "splits": 8}})
+    text = unescape(report(whole)[0])
+    assert (f"duiit experiment '--dataroot=/my data' --splits=8 --keep_empty --slurm=time=9 --slurm=mem=4G "
+            f"--output={whole.path}") in text
+    assert re.search(r"by --preset or by default: </span>[^<]*load_size = 286", text)
+
+
+def test_options_of_trainings_and_presets_are_shown(whole):
+    words = ["train", "--model=predictor", "--lr=0.5"]
+    whole.write("plan.json", [
+        {"id": "cells/duiit_mri/split_00", "needs": ["translators/duiit_mri/split_00"], "words": words},
+        {"id": "translators/duiit_mri/split_00", "needs": [], "words": ["train", "--lambda_pred=0.25"]}])
+    whole.write("cells/duiit_mri/split_00/train_opt.json", {"options": {
+        "model": "predictor", "dataset_mode": "labelled", "lr": 0.5, "n_epochs": 100, "label_mean": 44.5}})
+    settings = json.loads((whole.path / "experiment.json").read_text())
+    settings["methods"][0]["recipe"] = "mine.toml"
+    whole.write("experiment.json", {**settings, "presets": {"mine.toml": "# what I chose <b>\n"}})
+    text = report(whole)[0]
+    assert "Predictor: cells/duiit_mri/split_00" in text and "Translator: translators/duiit_mri/split_00" in text
+    marked = re.search(r'<p class="marked">.*?</p>', text)[0]
+    assert "lr = 0.5 (default 0.0001)" in marked and "n_epochs" not in marked and "label_mean" not in marked
+    assert "what the data said: </span>label_mean = 44.5" in text and "lambda_pred=0.25" in text
+    assert "# what I chose &lt;b&gt;" in text and ">mine.toml<" in text
+
+
+def test_the_data_by_modality_and_part(whole):
+    def facts(patients, slices, mean):
+        return {"patients": patients, "slices": slices, "labelled": slices - 1, "labelled_patients": patients,
+                "ages": {"mean": mean, "sd": 10.0, "low": mean - 20, "high": mean + 20}}
+
+    ct = {"whole": facts(17, 136, 40.0), "train": facts(12, 96, 41.0), "test": facts(3, 24, 39.0)}
+    whole.cell("pure_ct", 0, 200.0, 300.0, data={"ct": ct})
+    whole.write("translators/duiit_mri/split_00/translator.json", {"finished": "x", "data": {
+        "ct": ct, "mri": {"whole": facts(60, 480, 55.0), "train": facts(54, 432, 55.0), "test": facts(6, 48, 55.0)}}})
+    settings = json.loads((whole.path / "experiment.json").read_text())
+    whole.write("experiment.json", {**settings, "image_sizes": {"mri": {"256x256": 9, "240x240": 2}}})
+    text = report(whole)[0]
+    page = Page(text)
+    row = page.row("MRI", "labelled patients")
+    assert (row["patients"], row["slices"], row["labelled slices"]) == ("60", "480", "479")
+    assert row["age (years)"] == "55.0 ± 10.0 (35.0 to 75.0)"
+    assert row["rows x columns as stored (scans looked at)"] == "256x256 (9), 240x240 (2)"
+    assert page.row("MRI, held out", "labelled patients")["patients"] == "6"
+    assert page.row("CT, test", "labelled patients")["age (years)"] == "39.0 ± 10.0 (19.0 to 59.0)"
+    assert "DUIIT (MRI → CT): translates 480 images in each split" in text
+
+
+def test_the_data_of_an_older_experiment_are_what_its_runs_kept(whole):
+    run = "translators/duiit_mri/split_00"
+    whole.write(f"{run}/train_opt.json", {"options": {"ct_window": "brain", "load_size": 286, "label_stats": {
+        "mri": {"known": 40, "mean": 52.5, "std": 8.0}}}})
+    whole.write(f"{run}/split.csv", "modality,patient,file,slice,split\nct,a,,,train\nct,b,,,test\nmri,m,,,train\n"
+                                    "mri,n,,,train\n")
+    text = report(whole)[0]
+    row = Page(text).row("MRI", "patients, training")
+    assert (row["patients, training"], row["labelled training slices"]) == ("2", "40")
+    assert row["age of these"] == "52.5 ± 8.0"
+    assert "CT window (--ct_window): brain" in text and "loading size (--load_size, pixels): 286" in text
+
+
+def test_tables_and_figures_are_files_too(whole):
+    text, _ = report(whole)
+    there = {p.relative_to(whole.path).as_posix() for kind in ("tables", "figures")
+             for p in (whole.path / kind).iterdir()}
+    assert there >= {"tables/errors_mri_ct.csv", "tables/errors_mri_ct.tex", "tables/comparisons_duiit_mri.tex",
+                     "tables/published_table_3_mri_ct_mse.csv", "tables/translations_mri.csv", "tables/time.csv",
+                     "figures/errors.svg", "figures/errors.pdf", "figures/differences_duiit_mri.pdf",
+                     "figures/predictions.pdf", "figures/examples_mri.pdf"}
+    assert all(f"<li>{name}</li>" in text for name in there)
+    assert (whole.path / "figures" / "errors.pdf").read_bytes().startswith(b"%PDF")
+    assert "var(--" not in (whole.path / "figures" / "errors.svg").read_text()
+    with open(whole.path / "tables" / "errors_mri_ct.csv", encoding="utf-8", newline="") as file:
+        rows = {row["method"]: row for row in csv.DictReader(file)}
+    assert rows["DUIIT (MRI → CT)"]["MSE per patient (years²)"] == "150 ± 3"
+
+
+def test_latex_of_a_table():
+    table = Table("t", "Errors", ["method", "MSE (years²)", "p"],
+                  [["a_b & 50 %", ("7 ± 1", "number strong"), "< 0.001"], ["MRI → CT", "−2", "–"]])
+    assert latex(table).splitlines()[1:] == [
+        r"\begin{tabular}{lrr}", r"\toprule", r"method & MSE (years\textsuperscript{2}) & p \\", r"\midrule",
+        r"a\_b \& 50 \% & \textbf{7 $\pm$ 1} & $<$ 0.001 \\", r"MRI $\rightarrow$ CT & $-$2 & -- \\",
+        r"\bottomrule", r"\end{tabular}"]
+
+
 def test_published_figures_of_unknown_methods_are_refused(whole, tmp_path):
     path = tmp_path / "paper.toml"
     path.write_text("[methods.duit]\nmse = 1\n")
@@ -423,3 +516,19 @@ def test_a_browser_shows_everything_without_overflow(whole, tmp_path, width):
     command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900", "--dump-dom"]
     dom = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60).stdout
     assert re.search(r"<title>(.*?)</title>", dom)[1] == "4 4 3 false"
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_on_paper_no_table_is_cut_off(whole, tmp_path):
+    """The width that a printed page has: all that scrolls on a screen must fit, and what is folded away be open."""
+    fits = """<script>addEventListener("load",()=>{document.querySelectorAll("style").forEach(s=>s.textContent=
+s.textContent.replaceAll("@media print","@media all"));const all=[...document.querySelectorAll(".scroll,pre")];
+document.title=[all.length,all.filter(x=>x.scrollWidth>x.clientWidth+1).length,
+[...document.querySelectorAll("details>*:not(summary)")].filter(x=>!x.checkVisibility()).length].join(" ")})</script>"""
+    text, _ = report(whole)
+    page = tmp_path / "page.html"
+    page.write_text(text.replace("</main>", f"</main>{fits}"), encoding="utf-8")
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", "--window-size=703,1000", "--dump-dom"]
+    dom = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=60).stdout
+    count, cut, hidden = re.search(r"<title>(.*?)</title>", dom)[1].split()
+    assert int(count) > 8 and (cut, hidden) == ("0", "0")
