@@ -22,7 +22,7 @@ setup(
     license="BSD-2-Clause",
     python_requires=">=3.11",
     packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
-    package_data={"options": ["presets/*.toml"]},
+    package_data={"options": ["presets/*.toml"], "duiit_cli": ["experiments/*.toml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

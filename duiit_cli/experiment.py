@@ -10,8 +10,8 @@ def run(opt):
 
 
 command = OptionsCommand("experiment", ExperimentOptions, run, help="""Compare methods on your data: every method is
-trained and tested on several random splits, and a report says which is better and how sure that is. It can be stopped
-at any time (Ctrl-C) and goes on where it stopped when it is called again.
+trained and tested on several random splits, and a report says which is better and how sure that is, with the paper's
+figures beside. It can be stopped at any time (Ctrl-C) and goes on where it stopped when it is called again.
 
 \b
 duiit experiment --dataroot ./mri_ct --output ./experiment --dry_run

@@ -28,7 +28,9 @@ class ExperimentOptions(CommandOptions):
                        help="seed of the first split and its trainings; each further split adds 1")
         g.add_argument("--examples", type=COUNT, default=4, help="translations shown in the report, of each source")
         g.add_argument("--fid_weights", help="Inception weights (.pth) for FID, Inception Score and KID")
-        g.add_argument("--published", help="TOML file with published figures, shown beside these (docs/experiments.md)")
+        g.add_argument("--published", metavar="FILE",
+                       help="TOML file with published figures to show beside these, or none (default: the paper's, "
+                            "for its methods; docs/experiments.md)")
         self._execution(parser.add_argument_group("Running"))
         BaseOptions._data(self, parser.add_argument_group("Data"))
         BaseOptions._images(self, parser.add_argument_group("Images"))

@@ -26,11 +26,15 @@ def scales():
     return [n for n in names() if "method" not in read(n)]
 
 
+def path_of(name_or_file):
+    """The file of a preset: one of ours by its name, or the user's own."""
+    path = Path(name_or_file)
+    return path if path.suffix == ".toml" else FOLDER / f"{name_or_file}.toml"
+
+
 def read(name_or_file):
     """The preset's {option: value}, unchecked. Raises UserError for a name, a file or a syntax that is wrong."""
-    path = Path(name_or_file)
-    if path.suffix != ".toml":
-        path = FOLDER / f"{name_or_file}.toml"
+    path = path_of(name_or_file)
     if not path.is_file():
         raise UserError(f"--preset {name_or_file}: no such preset or .toml file; the presets are {', '.join(names())}"
                         f"{nearest(str(name_or_file), names())}")

@@ -1,35 +1,31 @@
 """The translations in the report: their quality (the paper's Table 5), and examples (its Figures 2 to 4)."""
 from pathlib import Path
 
-from duiit_cli.experiments import page, words
+from duiit_cli.experiments import figures, page, words
 from duiit_cli.experiments.results import HIGHER_IS_BETTER
-from duiit_cli.experiments.tables import PUBLISHED
 from util.statistics import summary
 
 # How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
 _HEADS = {"fid": "FID ↓", "is_mean": "Inception score ↑", "kid_mean": "KID ↓",
           "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑"}
 _ROUTINE = {"n_real", "n_fake", "n", "kid_std", "is_std"}           # counts, and spreads within a split
-_THEIRS = {"fid": "fid", "is_mean": "inception_score", "kid_mean": "kid", "psnr": "psnr", "ssim": "ssim"}
 MOST_EXAMPLES = 8       # slices a source
 
 
-def quality_tables(experiment, published):
+def quality_tables(experiment):
     """[(source, table)]: distribution, paired and label figures of each translator, mean ± sd over the splits."""
     tables = []
     for source in _sources(experiment):
         names = [n for n in experiment.translators if any(_of(q, source) for q in _qualities(experiment, n).values())]
-        figures = {name: _figures(experiment, name, source) for name in names}
-        keys = list(dict.fromkeys(key for found in figures.values() for key in found))
+        known = {name: quality_figures(experiment, name, source) for name in names}
+        keys = list(dict.fromkeys(key for found in known.values() for key in found))
         keys = [*(k for k in keys if k[0] == "distribution"), *(k for k in keys if k[0] != "distribution")]
-        theirs = [k for k in (*_THEIRS.values(),) if any(published.figure(n, k) for n in names)]
-        header = ["translator", "splits", *(_head(key, experiment) for key in keys),
-                  *(f"{k.replace('_', ' ')}, {PUBLISHED}" for k in theirs)]
+        header = ["translator", "splits", *(_head(key, experiment) for key in keys)]
         rows = [[experiment.translators[n].title, len(_qualities(experiment, n)),
-                 *(words.mean_sd(summary(figures[n].get(key, [])), key[1]) for key in keys),
-                 *(words.mean_sd(published.figure(n, k) or {"mean": None}) for k in theirs)] for n in names]
+                 *(words.mean_sd(summary(known[n].get(key, [])), key[1]) for key in keys)] for n in names]
         if rows and keys:
-            tables.append((source, page.grid(header, rows)))
+            tables.append((source, page.grid(header, rows, name=f"translations_{source}",
+                                             caption=f"Translations from {source.upper()}")))
     return tables
 
 
@@ -45,7 +41,8 @@ def example_tables(experiment):
         header = ["slice", source.upper(), *(experiment.translators[n].title for n in shown),
                   *([f"true {experiment.target.upper()}"] if truth else [])]
         rows = [_example_row(experiment, key, shown, truth) for key in slices]
-        tables.append((source, split, page.examples(header, rows)))
+        picture = figures.examples(f"examples_{source}", header, rows)
+        tables.append((source, split, page.examples(header, rows, picture)))
     return tables
 
 
@@ -103,7 +100,7 @@ def _of(quality, source):
     return found if isinstance(found, dict) else {}
 
 
-def _figures(experiment, name, source):
+def quality_figures(experiment, name, source):
     """{(part, key): [value, one a split]}."""
     found = {}
     for quality in _qualities(experiment, name).values():

@@ -1,26 +1,53 @@
-"""The report's figures as inline SVG. Text and axes take the page's colours, so they follow its light or dark theme.
+"""The report's figures: inline SVG for the page, whose light or dark theme text and axes follow, and files on white.
 
 Matplotlib takes over a second to import, so it is imported when the first figure is drawn.
 """
 import math
 import re
 import textwrap
+from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 
 import numpy as np
 
 from duiit_cli.experiments import words
 from duiit_cli.experiments.results import FLOOR
+from util.files import atomic_path
 
-# Stand-ins that no colour map makes; each becomes a variable of the page's style when the SVG is written.
-_TEXT, _MUTED, _LINE, _CARD = "#010203", "#010204", "#010205", "#010206"
-_VARIABLES = {_TEXT: "var(--text)", _MUTED: "var(--muted)", _LINE: "var(--line)", _CARD: "var(--card)"}
+# Right on white paper; in the page each becomes a variable of its style. No other colour may be one of these.
+_TEXT, _MUTED, _LINE = "#1c2431", "#5b6677", "#dfe3e9"
+_VARIABLES = {_TEXT: "var(--text)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
 # Of middling lightness, to be seen on white and on black; told apart by the colour-blind too (after Okabe and Ito).
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#2f83d6", "#d9822b", "#1f9e77", "#d0504a", "#8793a3"
 _COLOURS = {"duiit": _BLUE, "cyclegan": _ORANGE, "oracle": _GREEN}
 _FONT = 10              # in the figure's own points
 _ZOOM = 1.3             # how much larger a figure is shown: text of 13 pixels
 _MANY = 4000            # so many points are one picture instead of one shape each: a page of megabytes opens slowly
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure. name: of its files; description: for who cannot see it; svg: the element for the page."""
+    name: str
+    description: str
+    svg: str
+    drawing: object
+
+    def save(self, folder):
+        """Writes <name>.svg and <name>.pdf, on white; returns their names. Equal figures give equal files."""
+        from matplotlib import rc_context
+
+        self.drawing.patch.set(facecolor="white", alpha=1)
+        if self.svg:
+            self.drawing.set_layout_engine("none")      # it stays as it was laid out for the page
+        names = [f"{self.name}.{kind}" for kind in ("svg", "pdf")]
+        with rc_context({"svg.hashsalt": self.description, "pdf.fonttype": 42}):      # journals refuse type 3
+            for name in names:
+                undated = {"Date": None} if name.endswith("svg") else {"CreationDate": None}
+                with atomic_path(Path(folder) / name, durable=False) as path:
+                    self.drawing.savefig(path, bbox_inches="tight", pad_inches=0.05, dpi=200, metadata=undated)
+        return names
 
 
 def errors_over_splits(experiment, unit):
@@ -45,7 +72,7 @@ def errors_over_splits(experiment, unit):
     axes.set_xlabel(_axis_name(metric, unit, settings))
     _note(axes, -0.85, "mean", _MUTED)
     title = f"{words.NAMES[metric]} of each method on each split, {words.per(unit)}"
-    return _svg(figure, title)
+    return _picture(figure, "errors", title)
 
 
 def paired_differences(experiment, compared, unit):
@@ -66,7 +93,7 @@ def paired_differences(experiment, compared, unit):
     _rows(axes, [experiment.method(c.other).title for c in rows])
     axes.set_xlabel(f"{_axis_name(experiment.metric, unit, experiment.settings)}: {method.title} minus the other")
     _note(axes, -0.85, "p", _MUTED)
-    return _svg(figure, f"{method.title} minus each other method, split by split")
+    return _picture(figure, f"differences_{method.name}", f"{method.title} minus each other method, split by split")
 
 
 def predicted_against_true(groups, settings):
@@ -87,7 +114,7 @@ def predicted_against_true(groups, settings):
     unit = settings.get("label_unit") or "label units"
     figure.supxlabel(f"true label ({unit})", fontsize=_FONT, color=_MUTED)
     figure.supylabel(f"predicted ({unit})", fontsize=_FONT, color=_MUTED)
-    return _svg(figure, "predicted against true labels of the test patients of all splits")
+    return _picture(figure, "predictions", "predicted against true labels of the test patients of all splits")
 
 
 def confusion(groups):
@@ -106,7 +133,29 @@ def confusion(groups):
         axes.set_title(textwrap.fill(title, 27), fontsize=_FONT, color=_TEXT)
     figure.supxlabel("predicted class", fontsize=_FONT, color=_MUTED)
     figure.supylabel("true class", fontsize=_FONT, color=_MUTED)
-    return _svg(figure, "which classes were taken for which, on the test images of all splits")
+    return _picture(figure, "confusion", "which classes were taken for which, on the test images of all splits")
+
+
+def examples(name, header, rows):
+    """Images side by side, for files only: the page embeds the images themselves. header, rows: as page.examples has
+    them. None where no image can be read."""
+    from matplotlib.image import imread
+
+    found = [(f"{title}\n{subtitle}", [None if p is None or not p.is_file() else imread(p) for p in paths])
+             for title, subtitle, paths in rows]
+    if all(image is None for _, images in found for image in images):
+        return None
+    figure, panels = _grid(len(found), len(header) - 1, 1.5)
+    for axes, (row, column) in zip(panels, np.ndindex(len(found), len(header) - 1), strict=True):
+        image = found[row][1][column]
+        axes.set(xticks=[], yticks=[], frame_on=False)
+        if image is not None:
+            axes.imshow(image, cmap="gray")
+        if row == 0:
+            axes.set_title(textwrap.fill(header[column + 1], 20), fontsize=9, color=_TEXT)
+        if column == 0:
+            axes.set_ylabel(textwrap.fill(found[row][0], 24), fontsize=6, color=_TEXT)
+    return Picture(name, name.replace("_", " "), "", figure)
 
 
 # -- the common part ---------------------------------------------------------------------------------------------
@@ -124,18 +173,21 @@ def _new(width, height):
 
 def _panels(count, side=2.4):
     """`count` square panels, up to five in a row."""
+    columns = min(count, 5)
+    figure, panels = _grid(math.ceil(count / columns), columns, side)
+    for axes in panels[count:]:
+        axes.remove()
+    for axes in panels[:count]:
+        _style(axes)
+    return figure, panels[:count]
+
+
+def _grid(rows, columns, side):
+    """(figure, its axes row by row), each about `side` inches wide and high."""
     from matplotlib.figure import Figure
 
-    columns = min(count, 5)
-    rows = math.ceil(count / columns)
     figure = Figure(figsize=(side * columns + 0.4, (side + 0.35) * rows + 0.3), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes in list(grid)[count:]:
-        axes.remove()
-    panels = figure.axes
-    for axes in panels:
-        _style(axes)
-    return figure, panels
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
 def _style(axes):
@@ -173,6 +225,10 @@ def _square(x, y, share):
 def _axis_name(metric, unit, settings):
     named = words.unit_of(metric, settings)
     return f"{words.NAMES[metric]} {words.per(unit)}" + (f" ({named})" if named else "")
+
+
+def _picture(figure, name, description):
+    return Picture(name, description, _svg(figure, description), figure)
 
 
 def _svg(figure, description):

@@ -1,4 +1,5 @@
-"""Figures that were published for the same methods on other data, read from a TOML file to stand beside ours.
+"""Figures that were published for the same methods on other data, read from a TOML file to stand beside ours. Those of
+the paper are in published.toml, beside this file.
 
     source = "Yang and Xie 2020, arXiv 2010.03468"          # shown in the report
 
@@ -26,6 +27,10 @@ FIGURES = ("mse", "rmse", "mae", "r2", "pearson_r", "accuracy", "balanced_accura
            "kid", "psnr", "ssim")
 
 
+BUILT_IN = Path(__file__).with_name("published.toml")
+LEFT_OUT = "none"           # --published none
+
+
 @dataclass(frozen=True)
 class Published:
     """figures: {method: {figure: (mean, sd or None)}}; p_values: {method: {other: p}}."""
@@ -37,6 +42,19 @@ class Published:
         """{mean, sd} as util.statistics.summary gives them, or None."""
         found = self.figures.get(method, {}).get(name)
         return None if found is None else {"mean": found[0], "sd": found[1]}
+
+
+def published_for(experiment, asked, names):
+    """What is to stand beside an experiment. asked: a file, LEFT_OUT, or None for the paper's figures where some of the
+    experiment's methods are the paper's, which predict an age from CTs."""
+    if asked == LEFT_OUT:
+        return Published()
+    if asked:
+        return read_published(asked, names)
+    paper = read_published(BUILT_IN, names)
+    alike = (experiment.task, experiment.target) == ("regression", "ct") and any(
+        m.role != "pure" and m.name in paper.figures for m in experiment.methods.values())
+    return paper if alike else Published()
 
 
 def read_published(path, names):

@@ -4,16 +4,17 @@ The page is for a reviewer who was not there: the verdict first, then the figure
 with everything that failed or is missing. It is one file that asks for nothing.
 """
 
-import shlex
+import re
 
 import numpy as np
 
 from data.problems import MANY, counted
-from duiit_cli.experiments import figures, page, tables, words
+from duiit_cli.experiments import beside, cohorts, figures, methods, page, provenance, tables, words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, against_others, baseline, size_ratio
 from duiit_cli.experiments.exhibits import example_tables, quality_tables
+from duiit_cli.experiments.exporting import write_exhibits
 from duiit_cli.experiments.listings import write_listings
-from duiit_cli.experiments.published import Published, read_published
+from duiit_cli.experiments.published import published_for
 from duiit_cli.experiments.results import Broken, Experiment, predictions
 from duiit_cli.experiments.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, verdicts
 from options import presets
@@ -31,13 +32,15 @@ QUALITY = ("Mean ± standard deviation over the splits; ↓ lower is better, ↑
 
 
 def write_report(folder, published=None):
-    """Writes report.html, results.csv, summary.csv, comparisons.csv and summary.md into the experiment's folder.
+    """Writes report.html, results.csv, summary.csv, comparisons.csv, summary.md, figures/ and tables/ into the
+    experiment's folder.
 
-    published: a TOML file with published figures, or None. Returns lines that sum the report up. Raises UserError where
-    experiment.json or `published` cannot be used; whatever else is wrong is named in the report.
+    published: a TOML file with published figures, "none" for none, or None for the paper's. Returns lines that sum the
+    report up. Raises UserError where experiment.json or `published` cannot be used; whatever else is wrong is named in
+    the report.
     """
     experiment = Experiment(folder)
-    figures_of_others = read_published(published, known_names(experiment)) if published else Published()
+    figures_of_others = published_for(experiment, published, known_names(experiment))
     found = verdicts(experiment) if experiment.cells else []
     write_listings(experiment, found)
     write_text(experiment.folder / "report.html", Report(experiment, figures_of_others, found).render())
@@ -76,10 +79,18 @@ class Report:
             parts += [self._errors(), self._comparisons()]
         parts += [self._translations()] if e.qualities else []
         parts += [self._predictions()] if e.cells else []
-        parts += [self._protocol(), self._troubles(), self._reading()]
-        methods, splits = counted(len(e.methods), "method"), counted(len(e.splits), "split")
-        about = f"{methods}, {splits} by {e.settings.get('split_by', 'patient')}, task {e.task}, target {e.target}. "
-        return page.page("Does borrowing images help?", about + state(e), [p for p in parts if p is not None])
+        parts += [beside.section(e, self.published, self._titles()), cohorts.section(e), self._protocol(),
+                  self._troubles(), self._reading()]
+        parts = [p for p in parts if p is not None]
+        parts += [p for p in (self._files(parts),) if p is not None]
+        count, splits = counted(len(e.methods), "method"), counted(len(e.splits), "split")
+        about = f"{count}, {splits} by {e.settings.get('split_by', 'patient')}, task {e.task}, target {e.target}. "
+        return page.page("Does borrowing images help?", about + state(e), parts)
+
+    def _titles(self):
+        """{method: title} of this experiment's methods, and of the paper's others."""
+        there = methods.available(methods.NAMED, self.experiment.target)
+        return {**{n: m.title for n, m in there.items()}, **{n: m.title for n, m in self.experiment.methods.items()}}
 
     # -- the verdict -------------------------------------------------------------------------------------------
 
@@ -100,12 +111,13 @@ class Report:
         e = self.experiment
         pieces = [page.text("Mean ± standard deviation over the splits, on real target images of the test part. The "
                             "first row is the floor, the error without looking at the image. Bold: the best of a "
-                            "table, where all of its methods finished the same two splits or more (oracles aside).")]
+                            "table, where it is better than the floor and all of its methods finished the same two "
+                            "splits or more (oracles aside).")]
         if e.task == "regression" and not e.settings.get("label_unit"):
             pieces.append(page.note("Errors are in the unit of the labels, the mean squared error in its square."))
-        for heading, methods in tables.source_sets(e).items():
-            pieces += [page.heading(heading), tables.error_table(e, methods, self.published)]
-        pieces.append(page.note(self._about_published()))
+        for heading, listed in tables.source_sets(e).items():
+            name = f"errors_{re.sub('[^a-z0-9]+', '_', heading.lower()).strip('_')}"
+            pieces += [page.heading(heading), tables.error_table(e, listed, name, heading)]
         finished = {tuple(e.values(m, e.unit, e.metric)) for m in e.methods} - {()}
         if len(finished) > 1:
             pieces.append(page.note("The methods did not all finish the same splits, so their means are of different "
@@ -117,13 +129,6 @@ class Report:
         what = "Accuracy" if e.task == "classification" else "Errors"
         return page.part("errors", f"{what} (the paper’s Tables 2 to 4)", *pieces)
 
-    def _about_published(self):
-        if self.published.figures:
-            named = f" ({self.published.source})" if self.published.source else ""
-            return (f"“{tables.PUBLISHED}” are figures that were published{named} for the same methods on other "
-                    "patients: their size cannot be held against ours, only the order of the methods can.")
-        return "Published figures can stand beside these: write them into a TOML file and give it with --published."
-
     def _comparisons(self):
         e = self.experiment
         pieces = []
@@ -131,7 +136,7 @@ class Report:
             compared = [c for c in against_others(e, method.name) if c.corrected.n]
             if not compared:
                 continue
-            pieces += [page.heading(f"{method.title} against"), tables.p_value_table(e, compared, self.published),
+            pieces += [page.heading(f"{method.title} against"), tables.p_value_table(e, compared),
                        page.plot(figures.paired_differences(e, compared, e.unit), self._about_differences())]
         if not pieces:
             return None
@@ -153,7 +158,7 @@ class Report:
     def _translations(self):
         e = self.experiment
         pieces = []
-        for source, table in quality_tables(e, self.published):
+        for source, table in quality_tables(e):
             pieces += [page.heading(f"{source.upper()} → {e.target.upper()}"), table]
         if pieces:
             pieces.append(page.note(QUALITY))
@@ -205,27 +210,30 @@ class Report:
         unit = e.settings.get("split_by", "patient")
         pieces = [] if not e.cells else [
             page.text(f"Each split is drawn anew, by {unit}, from its own seed; every method is trained and tested "
-                      "on the same parts."), tables.split_table(e), page.heading("Time of each cell"),
+                      "on the same parts."), tables.split_table(e), page.heading("Time of each training"),
             tables.state_table(e)]
         if any(cell.record.get("resumed") for cell in e.cells.values()):
             pieces.append(page.note("+: stopped and gone on with; the time is that since then."))
-        pieces += [page.heading("Made with"), page.bullets(_made_with(e))]
-        settings = [[key, _told(value)] for key, value in e.settings.items()]
-        pieces.append(page.folded("Settings", page.grid(["setting", "value"], settings, left=2, cls="wrap")))
-        commands = ["# the experiment", "duiit experiment " + shlex.join(e.words), ""] if e.words else []
-        commands += [line for name in e.methods for line in self._commands(name)]
+        pieces += [page.heading("Made with"), page.bullets(provenance.made_with(e)),
+                   page.heading("Command"), page.note("It makes the experiment again, in another --output."),
+                   page.listing([provenance.command(e)]), provenance.settings(e)]
+        commands = provenance.run_commands(e)
         if commands:
-            pieces.append(page.folded("Commands: the experiment’s, and those of each method’s first finished split "
-                                      "(the others stand in their cell.json)", page.listing(commands)))
+            pieces.append(page.folded("Commands of each method’s first finished split (the others stand in their "
+                                      "cell.json)", page.listing(commands)))
+        options = provenance.options_by_method(e)
+        if options:
+            pieces += [page.heading("Options of each method’s trainings, as they came together"), page.note(
+                "Of the first split that has any. What says only where a run lies, how it is shown and how often it "
+                "is saved is left out."), *options]
+        pieces += [page.heading("Preset files"), *provenance.preset_texts(e)] if e.methods else []
         return page.part("protocol", "How it was made", *pieces)
 
-    def _commands(self, name):
-        e = self.experiment
-        cell = next((e.cells[name, k] for k in e.splits if (name, k) in e.cells), None)
-        commands = cell.record.get("commands") if cell else None
-        if not isinstance(commands, list) or not commands:
-            return []
-        return [f"# {e.methods[name].title}, split {cell.split}", *map(str, commands), ""]
+    def _files(self, parts):
+        """What is written beside the page: the figures and tables as files. Drawn last: nothing else may fail then."""
+        names = write_exhibits(self.experiment.folder, [e for p in parts for e in page.exhibits(p)])
+        tables = "The tables as CSV and LaTeX (booktabs), the figures as SVG and PDF, beside this page:"
+        return page.part("files", "Files", page.text(tables), page.bullets(names)) if names else None
 
     def _troubles(self):
         e = self.experiment
@@ -283,30 +291,3 @@ def _warnings(experiment):
         lines.append(f"The methods were not tested on the same images in split {', '.join(map(str, uneven))}: the "
                      "comparisons there are not of like with like.")
     return lines
-
-
-def _made_with(experiment):
-    """Versions and devices, and how many cells had each, where they differ."""
-    cells = list(experiment.cells.values())
-    found = {}
-    for cell in cells:
-        versions = cell.record.get("versions")
-        told = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else "versions not told"
-        threads = cell.record.get("threads")
-        key = f"{told}; device {cell.record.get('device') or 'not told'}" + (
-            f", {counted(threads, 'thread')}" if threads else "")
-        found[key] = found.get(key, 0) + 1
-    lines = [key if len(found) == 1 else f"{counted(n, 'cell')}: {key}" for key, n in found.items()]
-    ended = sorted(str(c.record["finished"]) for c in cells if c.record.get("finished"))
-    lines.append(f"begun {experiment.created or 'at a time not told'}, with DUIIT "
-                 f"{experiment.version or 'of a version not told'}"
-                 + (f"; last cell finished {ended[-1]}" if ended else ""))
-    return lines
-
-
-def _told(value):
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
-
-

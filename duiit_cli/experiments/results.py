@@ -5,6 +5,7 @@ broken or is still missing. A file that cannot be read costs its own cell, never
 """
 import json
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,7 +25,7 @@ ROLES = ("duiit", "cyclegan", "oracle", "pure")     # what a method may be compa
 class Method:
     """A method of the plan, or the floor. table: whose source set it stands under; row: what it is called there.
 
-    role: what it is compared for, one of ROLES, "floor", or "".
+    role: what it is compared for, one of ROLES, "floor", or "". recipe: its preset's name or file.
     """
     name: str
     title: str
@@ -33,6 +34,7 @@ class Method:
     row: str = ""
     translator: str | None = None
     role: str = ""
+    recipe: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,15 +70,20 @@ class Experiment:
         plan = _plan(self.folder / "experiment.json")
         self.created, self.version = plan.get("created"), plan.get("duiit_version")
         self.settings = plan["settings"]
-        self.words = [str(word) for word in plan.get("words") or []]        # of the command line
+        self.given = _table(plan, "given")          # {option: value} of the command line
+        self.options = _table(plan, "options")      # {option: value}, resolved; {} of an older DUIIT
+        self.presets = _table(plan, "presets")      # {name or file: its text}
+        self.image_sizes = _table(plan, "image_sizes")      # {modality: {size as stored: scans}}
         self.task = self.settings.get("task", "regression")
         self.target = self.settings.get("target", "ct")
         self.methods = {m.name: m for m in (_method(r, i) for i, r in enumerate(plan["methods"]))}
         self.translators = {m.name: m for m in (_method(r, i) for i, r in enumerate(plan.get("translators") or []))}
         self.troubles, self.cells, self.qualities = [], {}, {}
+        self.trainings = {}         # {("translators" or "starts", name, split): its done file}
         self.splits = range(self._split_count())
         self._read_cells()
         self._read_translators()
+        self._read_trainings()
 
     # -- what there is -----------------------------------------------------------------------------------------
 
@@ -172,6 +179,15 @@ class Experiment:
                     continue
                 self.qualities[name, split] = record
 
+    def _read_trainings(self):
+        """What cells wait for. Their failures are told by those of the cells; a file that is not whole only lacks."""
+        for place, file in (("translators", "translator.json"), ("starts", "start.json")):
+            for name in (self.translators if place == "translators" else self.methods):
+                for split in self.splits:
+                    with suppress(Broken):
+                        record = _read(self.folder / place / name / f"split_{split:02d}" / file)
+                        self.trainings |= {(place, name, split): record} if record else {}
+
     def _record(self, folder, file, name, split, translator=False):
         """The JSON object of a finished cell or translator, or None; what failed or is broken goes to the troubles."""
         try:
@@ -228,13 +244,17 @@ def _plan(path):
     return plan
 
 
+def _table(plan, key):
+    return plan[key] if isinstance(plan.get(key), dict) else {}
+
+
 def _method(record, index):
     name = record.get("name") if isinstance(record, dict) else None
     if not isinstance(name, str) or not name:
         raise UserError(f"experiment.json: method or translator {index + 1} has no name; run `duiit experiment` again")
     title = record.get("title") or name
     return Method(name, title, tuple(record.get("sources") or ()), record.get("table") or "",
-                  record.get("row") or title, record.get("translator"), _role(record))
+                  record.get("row") or title, record.get("translator"), _role(record), str(record.get("recipe") or ""))
 
 
 def _role(record):

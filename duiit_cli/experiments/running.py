@@ -3,13 +3,14 @@ import json
 import logging
 import os
 import signal
+from argparse import SUPPRESS
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
 from duiit_cli import __version__
-from duiit_cli.experiments import estimate, execution, methods, plan
-from duiit_cli.experiments.published import read_published
+from duiit_cli.experiments import estimate, execution, facts, methods, plan
+from duiit_cli.experiments.published import LEFT_OUT, read_published
 from options import ExperimentOptions, presets
 from options.parsing import OptionParser, as_words, option_actions
 from util import feature_networks, run_lock
@@ -62,7 +63,8 @@ def _before(root):
         return {}
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
-        return {k: before[k] for k in ("given", "created", "settings", "methods")}
+        return {**{k: before[k] for k in ("given", "created", "settings", "methods")},
+                "image_sizes": before.get("image_sizes")}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: remove it, and start again with the options that the experiment was begun "
                         "with; what is finished is kept") from None
@@ -107,7 +109,7 @@ def _check_files(opt, root, chosen):
                         "folder elsewhere")
     if opt.fid_weights:
         feature_networks.check_weights(opt.fid_weights)
-    if opt.published:
+    if opt.published and opt.published != LEFT_OUT:
         read_published(opt.published, [*presets.names(), *(m.name for m in chosen)])
 
 
@@ -172,7 +174,22 @@ def _write_settings(opt, chosen, root):
     translators = [{k: m[k] for k in ("name", "title", "sources", "role")} for m in listed if m["translator"]]
     created = before.get("created", datetime.now(UTC).isoformat(timespec="seconds"))
     write_json(root / NAME, {"duiit_version": __version__, "created": created, "given": _lasting(opt),
-                             "settings": settings, "methods": listed, "translators": translators})
+                             "settings": settings, "options": _options(opt), "methods": listed,
+                             "translators": translators, "presets": _texts(opt, chosen),
+                             "image_sizes": before.get("image_sizes") or facts.image_sizes(
+                                 opt, [opt.target, *plan.sources_of(opt)])})
+
+
+def _options(opt):
+    """{option: value} of the experiment as they came together, for the report."""
+    return {a.dest: getattr(opt, a.dest) for a in option_actions(ExperimentOptions().initialize(OptionParser()))
+            if a.dest not in OF_THE_CALL and a.help != SUPPRESS}
+
+
+def _texts(opt, chosen):
+    """{preset as it was named: its text} of the methods and of --preset: by the next report a file may be another."""
+    names = dict.fromkeys([*([opt.preset] if opt.preset else []), *(m.recipe for m in chosen)])
+    return {name: presets.path_of(name).read_text(encoding="utf-8") for name in names}
 
 
 def _label_unit(opt):

@@ -4,9 +4,7 @@ import math
 from duiit_cli.experiments import page, words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, baseline, compare, summaries
 from duiit_cli.experiments.listings import difference_cells
-from duiit_cli.experiments.results import HIGHER_IS_BETTER, LISTED
-
-PUBLISHED = "published, other data"
+from duiit_cli.experiments.results import FLOOR, HIGHER_IS_BETTER, LISTED
 
 
 def source_sets(experiment):
@@ -26,23 +24,20 @@ def _heading(name, methods, target):
     return f"{name} → {target.upper()}" if any(m.sources for m in methods) else name[:1].upper() + name[1:]
 
 
-def error_table(experiment, methods, published):
+def error_table(experiment, methods, name="", caption=""):
     """A row a method: the deciding metric by both units, the others by the deciding unit, and the distance to PURE."""
     found = {unit: summaries(experiment, unit) for unit in experiment.units}
     pure = baseline(experiment)
     rows, kinds = [], []
     best = _best(experiment, [m.name for m in methods], found[experiment.unit])
     methods = [experiment.floor, *methods]
-    theirs = _of_others(experiment, methods, published)
     for method in methods:
         row = _error_row(experiment, method, found, pure)
-        row += [words.mean_sd(published.figure(method.name, m) or {"mean": None}, m) for m in theirs]
         if method.name in best:
             row[2] = (row[2], "strong")
         rows.append(row)
         kinds.append("aside" if method.role in ("floor", "oracle") else "")
-    header = [*_error_header(experiment, pure), *(f"{words.SHORT[m]}, {PUBLISHED}" for m in theirs)]
-    return page.grid(header, rows, kinds)
+    return page.grid(_error_header(experiment, pure), rows, kinds, name=name, caption=caption)
 
 
 def _error_header(experiment, pure):
@@ -66,12 +61,6 @@ def _error_row(experiment, method, found, pure):
     return row
 
 
-def _of_others(experiment, methods, published):
-    """The metrics shown of which a figure of one of these methods was published: each has a column."""
-    shown = (experiment.metric, *_others(experiment))
-    return [m for m in shown if any(published.figure(method.name, m) for method in methods)]
-
-
 def _others(experiment):
     return [m for m in LISTED[experiment.task] if m not in (experiment.metric, "bias", "pearson_r")]
 
@@ -87,27 +76,31 @@ def _best(experiment, names, found):
     """The methods with the best mean among those one could use, several where they tie.
 
     None of them where they did not all finish the same splits, or fewer than two: a single split's order is chance.
+    None either where the best is no better than the floor: it has learned nothing to be proud of.
     """
     usable = [n for n in names if experiment.method(n).role != "oracle" and found[n][experiment.metric]["n"]]
     finished = {tuple(experiment.values(n, experiment.unit, experiment.metric)) for n in usable}
-    if len(usable) < 2 or len(finished) > 1 or len(finished.pop()) < 2:
+    splits = finished.pop() if len(finished) == 1 else ()
+    if len(usable) < 2 or len(splits) < 2:
         return set()
     means = {n: found[n][experiment.metric]["mean"] for n in usable}
-    best = (max if experiment.metric in HIGHER_IS_BETTER else min)(means.values())
+    pick = max if experiment.metric in HIGHER_IS_BETTER else min
+    best = pick(means.values())
+    floors = [v for k, v in experiment.values(FLOOR, experiment.unit, experiment.metric).items() if k in splits]
+    floor = sum(floors) / len(floors) if floors else None
+    if floor is not None and (pick(best, floor) == floor or math.isclose(best, floor, rel_tol=1e-9)):
+        return set()
     # The same values in another order may have means that differ in their last bit.
     return {n for n, mean in means.items() if math.isclose(mean, best, rel_tol=1e-9)}
 
 
-def p_value_table(experiment, compared, published):
+def p_value_table(experiment, compared):
     """A DUIIT method against each other method: both tests; those below their threshold stand out."""
-    metric, method = experiment.metric, compared[0].method
+    metric = experiment.metric
     unit = words.unit_of(metric, experiment.settings) if experiment.settings.get("label_unit") else ""
     header = ["against", "splits", f"{words.SHORT[metric]} of this method", f"{words.SHORT[metric]} of the other",
               f"difference{f' ({unit})' if unit else ''}, 95 % CI", "p, paired t-test (the paper’s)",
               "p, corrected resampled t-test", "the same after Holm"]
-    theirs = published.p_values.get(method, {})
-    if theirs:
-        header.append(f"p, {PUBLISHED}")
     rows = []
     for found in compared:
         difference, p_corrected, p_paired = difference_cells(found)
@@ -115,9 +108,10 @@ def p_value_table(experiment, compared, published):
                words.number(found.other_mean, metric), difference, (p_paired, _mark(found.paired.p, PAPER, found)),
                (p_corrected, _mark(found.corrected.p, SIGNIFICANT, found)),
                (words.p_value(found.holm), _mark(found.holm, SIGNIFICANT, found))]
-        rows.append(row + ([words.p_value(theirs.get(found.other))] if theirs else []))
+        rows.append(row)
     kinds = ["aside" if experiment.method(c.other).role in ("floor", "oracle") else "" for c in compared]
-    return page.grid(header, rows, kinds)
+    method = experiment.methods[compared[0].method]
+    return page.grid(header, rows, kinds, name=f"comparisons_{method.name}", caption=f"{method.title} against")
 
 
 def _mark(p, threshold, found):
@@ -127,7 +121,8 @@ def _mark(p, threshold, found):
 
 
 def state_table(experiment):
-    """Methods down, splits across: how long a cell took, or why it has no figure. + : at least, it was stopped once."""
+    """Methods down, splits across: how long a cell took, or why it has no figure, and how long what it waits for took.
+    + : at least, it was stopped once."""
     troubles = {(t.name, t.split): t.kind for t in experiment.troubles if not t.translator}
     told = any("extra_images" in cell.counts for cell in experiment.cells.values())
     rows = []
@@ -146,9 +141,29 @@ def state_table(experiment):
                 kind = troubles.get((name, split), "missing")
                 row.append((kind, "open" if kind == "missing" else "bad"))
         rows.append(row)
+    rows += _training_rows(experiment, told)
     header = ["method", *(["extra training images"] if told else []), "all splits"]
     header += [f"split {k}" for k in experiment.splits]
-    return page.grid(header, rows)
+    return page.grid(header, rows, name="time", caption="Time of each training")
+
+
+def _training_rows(experiment, told):
+    """The translators and starts that cells wait for. One that several methods use stands where it was trained."""
+    failed = {(t.name, t.split): t.kind for t in experiment.troubles if t.translator}
+    rows = []
+    for place, what in (("translators", "translator of "), ("starts", "start of ")):
+        for name in dict.fromkeys(n for p, n, _ in experiment.trainings if p == place):
+            records = {k: experiment.trainings.get((place, name, k)) for k in experiment.splits}
+            seconds = {k: _number(r.get("seconds")) for k, r in records.items() if r}
+            known = [s for s in seconds.values() if s is not None]
+            resumed = any(r.get("resumed") for r in records.values() if r)
+            row = [what + experiment.method(name).title, *([words.DASH] if told else []),
+                   _lasted(sum(known), resumed) if known else words.DASH]
+            for k, record in records.items():
+                missing = failed.get((name, k), "") if place == "translators" else ""
+                row.append(_lasted(seconds[k], record.get("resumed")) if record else (missing or words.DASH, "bad"))
+            rows.append(row)
+    return rows
 
 
 def _lasted(seconds, resumed):
@@ -167,7 +182,8 @@ def split_table(experiment):
         rows.append([f"split {split}", *(_range(s - {None}) for s in seeds),
                      *(_sizes(cells, part) for part in ("train", "val", "test"))])
     return page.grid(["split", "seed of the split", "seed of the training", "training: images (patients)",
-                      "validation: images (patients)", "test: images (patients)"], rows)
+                      "validation: images (patients)", "test: images (patients)"], rows, name="splits",
+                     caption="Labelled target images of each split")
 
 
 def _sizes(cells, part):
@@ -186,5 +202,8 @@ def _range(values):
 
 
 def _seconds(cell):
-    value = cell.record.get("seconds")
+    return _number(cell.record.get("seconds"))
+
+
+def _number(value):
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

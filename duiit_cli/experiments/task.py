@@ -148,20 +148,24 @@ def _finish_translator(root, task):
 
 
 def _facts(root, task, began):
+    """What the report says of how the task was done, and on what."""
     import numpy
     import scipy
     import torch
     import torchvision
 
+    from duiit_cli.experiments import facts
+
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     ended = datetime.now(UTC).isoformat(timespec="seconds")
+    data = {"data": facts.of_task(root, task)} if task.kind != plan.QUALITY else {}
     packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
             "split_seed": int(values.get("split_seed", 0)), "finished": ended,
             "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
             "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
-            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}}
+            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}, **data}
 
 
 def _tidy(folder):

@@ -6,6 +6,7 @@ import pytest
 
 COUNTS = {"train": {"images": 96, "patients": 12}, "val": {"images": 16, "patients": 2},
           "test": {"images": 24, "patients": 3}, "extra_images": 0}
+NOISE = (0.0, 4.0, -4.0, 2.0, -2.0, 1.0, -1.0, 3.0)
 METHODS = {
     "pure_ct": {"title": "PURE-CT", "sources": [], "table": "CT", "row": "PURE-CT", "translator": None},
     "cyclegan_mri": {"title": "CycleGAN (MRI → CT)", "sources": ["mri"], "table": "MRI", "row": "CycleGAN",
@@ -48,6 +49,18 @@ class Folder:
         for split, value in enumerate(values, first):
             self.cell(method, split, value, floor, **changes)
         return self
+
+    def filled(self, splits=8, floor=300.0, settings=(), roles=None, **means):
+        """A plan of these methods, and cells of each around its mean."""
+        self.plan(list(means), splits, roles=roles, **{"label_unit": "years", **dict(settings)})
+        for order, (name, mean) in enumerate(means.items(), 1):
+            self.cells(name, self.around(mean, splits, order), floor)
+        return self
+
+    @staticmethod
+    def around(mean, splits=8, order=1):
+        """Values that scatter about `mean` by a few, in an order of their own."""
+        return [mean + NOISE[(k - order) % len(NOISE)] for k in range(splits)]
 
     def cell(self, method, split, value, floor=None, by_patient=None, **changes):
         """value: the deciding metric by image; by_patient (the same unless given) the one by patient."""

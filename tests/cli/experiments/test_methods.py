@@ -3,6 +3,7 @@ import pytest
 
 from duiit_cli.experiments import methods
 from duiit_cli.experiments.plan import Plan
+from duiit_cli.experiments.published import BUILT_IN, read_published
 from options import ExperimentOptions, TrainOptions, presets
 from util.errors import UserError
 
@@ -103,6 +104,15 @@ def test_every_methods_file_says_its_command():
         if "method" in presets.read(name):
             head = (presets.FOLDER / f"{name}.toml").read_text().split("[method]")[0]
             assert f"--methods {name}" in head and ("Paper: " in head or "Not in the paper" in head)
+
+
+def test_a_methods_file_says_the_papers_figure():
+    paper = read_published(BUILT_IN, presets.names())
+    for name, figures in paper.figures.items():
+        head = (presets.FOLDER / f"{name}.toml").read_text().split("[method]")[0]
+        assert "# Paper: mean squared error {:.2f} ± {:.2f} years²".format(*figures["mse"]) in head
+        assert "other data, split by image" in head
+        assert "fid" not in figures or f"FID {figures['fid'][0]}" in head
 
 
 # -- what is trained once ------------------------------------------------------------------------------------------

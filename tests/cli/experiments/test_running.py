@@ -86,6 +86,11 @@ def test_every_cell_is_a_run_with_its_seed_split_log_and_figures(finished):
     report = json.loads((cell / "cell.json").read_text())
     assert (report["seed"], report["split_seed"]) == (1, 1)
     assert report["counts"]["test"]["patients"] == report["predictor"]["by_patient"]["n"] == 1
+    assert report["data"]["ct"]["test"]["patients"] == 1
+    translator = json.loads((finished / "translators" / "duiit_mri" / "split_01" / "translator.json").read_text())
+    mri = translator["data"]["mri"]
+    assert mri["whole"]["slices"] == mri["train"]["slices"] + mri["test"]["slices"]
+    assert mri["whole"]["ages"]["low"] < mri["whole"]["ages"]["mean"] < mri["whole"]["ages"]["high"]
     assert not list(finished.glob("*/*/*/*_state.pth*")), "a finished training is never gone on with"
 
 
@@ -98,7 +103,9 @@ def test_methods_of_one_split_are_tested_on_the_same_patients(finished):
 
 
 def test_the_report_is_written(finished):
-    assert "PURE-CT" in (finished / "report.html").read_text()
+    text = (finished / "report.html").read_text()
+    assert "PURE-CT" in text and "translator of DUIIT (MRI → CT)" in text and "MRI, held out" in text
+    assert "n_epochs = 1 (default 100)" in text and "ngf = 4" in text           # an option, and the --preset file
     for name in ("results.csv", "summary.csv", "summary.md"):
         assert (finished / name).stat().st_size
 
