@@ -119,7 +119,7 @@ def _choose(root, task):
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("results", "validation"):
         shutil.copytree(Path(root) / best / part, folder / part)
-    kept = {k: cells[best][k] for k in ("counts", "predictor", "validation")}
+    kept = {k: cells[best][k] for k in ("counts", "data", "predictor", "validation")}
     return {"method": task.name, **kept, "chosen": best.split("/")[1],
             "validation_errors": {need.split("/")[1]: error for need, error in errors.items()}}
 
@@ -159,7 +159,7 @@ def _facts(root, task, began):
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     ended = datetime.now(UTC).isoformat(timespec="seconds")
-    data = {"data": facts.of_task(root, task)} if task.kind != plan.QUALITY else {}
+    data = {"data": facts.of_task(root, task)} if task.words else {}
     packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
             "split_seed": int(values.get("split_seed", 0)), "finished": ended,

@@ -49,6 +49,17 @@ def test_a_method_of_ones_own(tmp_path):
         methods.choose(str(file), [], tmp_path)
 
 
+def test_what_is_chosen_from_is_compared_too(tmp_path):
+    chosen, _ = methods.choose("chosen", ["mri", "pet"], tmp_path)
+    assert [m.name for m in chosen] == ["pure_ct", "cyclegan_mri", "cyclegan_pet", "cyclegan_mri_pet", "duiit_mri",
+                                        "duiit_pet", "duiit_mri_pet", "chosen_mri", "chosen_pet", "chosen_mri_pet"]
+    assert methods.available(["flair"])["chosen_flair"].choose == ("duiit_flair", "cyclegan_flair")
+    file = tmp_path / "mine.toml"
+    file.write_text('[method]\ntitle = "Mine"\ntable = "CT"\nchoose = ["pure_ct", "nobody"]\n')
+    with pytest.raises(UserError, match="chooses from nobody, which is no method"):
+        methods.choose(str(file), ["mri"], tmp_path)
+
+
 # -- what the appendix says ----------------------------------------------------------------------------------------
 
 # name: (netP, batch, lr, weight decay, starts from another training) of the predictor.

@@ -102,6 +102,23 @@ def test_methods_of_one_split_are_tested_on_the_same_patients(finished):
         {line for line in tables.pop().splitlines() if line.startswith("ct,")}
 
 
+def test_validation_patients_choose_between_the_coupling_and_none(tmp_path, duiit, words):
+    """What it was asked for brings what it chooses from; it stands in the report as a method of its own."""
+    folder = tmp_path / "E"
+    assert duiit(*words(folder, "--splits", 1, "--methods", "chosen_mri", "--jobs", 2)) == 0
+    cells = {p.parts[-3]: json.loads(p.read_text()) for p in folder.glob("cells/*/split_00/cell.json")}
+    assert set(cells) == {"pure_ct", "duiit_mri", "cyclegan_mri", "chosen_mri"}
+    errors = {m: cells[m]["validation"]["by_patient"]["mse"] for m in ("duiit_mri", "cyclegan_mri")}
+    chosen = cells["chosen_mri"]
+    assert chosen["validation_errors"] == errors and chosen["chosen"] == min(errors, key=errors.get)
+    best = cells[chosen["chosen"]]
+    assert chosen["predictor"] == best["predictor"] and chosen["predictor"] != chosen["validation"]
+    patients = {line.split(",")[2] for line in (folder / "cells/chosen_mri/split_00/validation/predictions.csv")
+                .read_text().splitlines()[1:]}
+    assert len(patients) == chosen["validation"]["by_patient"]["n"] == best["counts"]["val"]["patients"]
+    assert "chosen by validation" in (folder / "report.html").read_text()
+
+
 def test_the_report_is_written(finished):
     text = (finished / "report.html").read_text()
     assert "PURE-CT" in text and "translator of DUIIT (MRI → CT)" in text and "MRI, held out" in text
