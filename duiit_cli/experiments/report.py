@@ -9,7 +9,7 @@ import shlex
 import numpy as np
 
 from data.problems import MANY, counted
-from duiit_cli.experiments import figures, page, tables, words
+from duiit_cli.experiments import figures, page, safety_report, tables, words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, against_others, baseline, size_ratio
 from duiit_cli.experiments.exhibits import example_tables, quality_tables
 from duiit_cli.experiments.listings import write_listings
@@ -74,7 +74,7 @@ class Report:
         parts = [self._verdict()]
         if e.cells:
             parts += [self._errors(), self._comparisons()]
-        parts += [self._translations()] if e.qualities else []
+        parts += [self._translations(), safety_report.section(e)] if e.qualities else []
         parts += [self._predictions()] if e.cells else []
         parts += [self._protocol(), self._troubles(), self._reading()]
         methods, splits = counted(len(e.methods), "method"), counted(len(e.splits), "split")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.readers.images import read_image
 from duiit_cli.experiments import execution, plan
 from util import checkpoint
 
@@ -97,8 +98,25 @@ def test_methods_of_one_split_are_tested_on_the_same_patients(finished):
         {line for line in tables.pop().splitlines() if line.startswith("ct,")}
 
 
+def test_predictors_learn_from_translations_as_the_generator_made_them(finished):
+    """At the loading size, in 16 bits, with the range that [-1, 1] stands for."""
+    images = sorted((finished / "translators" / "duiit_mri" / "split_00" / "synthetic" / "mri").rglob("*.tif"))
+    assert len(images) == 12
+    read, unit, span = read_image(images[0])
+    assert (read[0].shape, unit, span) == ((32, 32), "HU", (-20, 100))
+
+
+def test_the_ventricles_of_its_translations_are_measured(finished):
+    report = json.loads((finished / "translators" / "duiit_mri" / "split_00" / "quality.json").read_text())
+    found = report["sources"]["mri"]["ventricles"]
+    assert found["held_out"]["patients"] + found["trained_on"]["patients"] == 6
+    assert found["scale"] == {"n": 5}, "one patient has no label, and five are too few to tell years"
+
+
 def test_the_report_is_written(finished):
-    assert "PURE-CT" in (finished / "report.html").read_text()
+    page = (finished / "report.html").read_text()
+    assert "PURE-CT" in page
+    assert "Does it do harm?" in page
     for name in ("results.csv", "summary.csv", "summary.md"):
         assert (finished / name).stat().st_size
 
