@@ -27,7 +27,7 @@ from util.files import atomic_folder
 from util.progress import track
 
 log = logging.getLogger(__name__)
-VERSION = 1                     # raise it when the way slices are prepared changes: old caches are then left alone
+VERSION = 2                     # raise it when the way slices are prepared changes: old caches are then left alone
 STEP = 32767
 DTYPE = np.dtype(np.int16)
 READERS = 4                     # scans decoded at once: a thin-slice CT takes 0.3 GB
@@ -188,7 +188,9 @@ def _in_order(pool, work, items):
 def prepared_scan(scan, prepare_slice, window, channels, opt):
     """Reads one scan: ([(Slice, float32 (C, H, W) in [-1, 1] at loading size, is it empty)], its Intensity)."""
     slices = [prepare_slice(s) for s in readers.select_slices(readers.read_scan(scan), opt.slices)]
-    intensity = intensity_of(slices[0].unit, [s.image for s in slices], window)
+    spans = {s.span for s in slices}
+    span = spans.pop() if len(spans) == 1 else None
+    intensity = intensity_of(slices[0].unit, [s.image for s in slices], window, span)
     done = []
     for s in slices:
         image = to_channels(intensity.normalise(s.image), channels)

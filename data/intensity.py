@@ -62,8 +62,14 @@ def robust_range(images, unit):
     return Intensity(low, high, unit)
 
 
-def intensity_of(unit, images, window):
-    """The Intensity for one scan: the CT window for HU, 0..255 for display images, percentiles for the rest."""
+def intensity_of(unit, images, window, span=None):
+    """The Intensity for one scan: the CT window for HU, 0..255 for display images, percentiles for the rest.
+
+    span: the range that a network's [-1, 1] stood for in a scan that it made. Its own percentiles would be another
+    range, and the image another than the network's.
+    """
     if unit == HU:
         return window
+    if span:
+        return Intensity(*span, unit)
     return display_range() if unit == DISPLAY else robust_range(images, unit)

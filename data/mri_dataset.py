@@ -29,10 +29,12 @@ class MriDataset(ModalityDataset):
 
     @classmethod
     def prepare(cls, s: Slice, opt) -> Slice:
-        """Of an image with three channels (3, H, W) the one that `opt.mri_channel` names, as (H, W)."""
+        """Of an image with three channels (3, H, W) the one that `opt.mri_channel` names, as (H, W).
+
+        A translation keeps its channels: they are a network's, and no contrasts."""
         name = getattr(opt, "mri_channel", None) or "flair"
         if name != "all" and name not in CHANNELS:
             raise UserError(f"--mri_channel {name}: choose one of {', '.join(CHANNELS)}, all")
-        if s.image.ndim == 2 or name == "all":
+        if s.image.ndim == 2 or name == "all" or s.span:
             return replace(s, unit=GREY)
         return replace(s, image=s.image[CHANNELS[name]].copy(), unit=GREY)

@@ -69,6 +69,8 @@ class Slice:
     image: float32, (H, W), or (C, H, W) for multi-channel files; finite.
     index: position in the scan, from 0.
     path: the file it was read from.
+    span: (low, high), in `unit`, of the range that a network's [-1, 1] stood for, where the file says so because a
+        network made it; None for a scanner's images.
     """
     image: np.ndarray
     patient: str
@@ -78,3 +80,4 @@ class Slice:
     unit: str = GREY
     label: Label = None
     geometry: Geometry | None = None
+    span: tuple[float, float] | None = None

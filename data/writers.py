@@ -1,8 +1,9 @@
 """Translated images back into files: relative paths mirror the source's, values are in the target's own unit.
 
 PNG holds 8 bits of the target's window (what a viewer shows and a loader reads back), or 16 with the scale back to its
-unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); NIfTI holds a whole scan (int16 for HU, else float32)
-with the geometry it was read with.
+unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); TIFF of 16 bits says what range [-1, 1] stood for, so
+that it is read back as the network made it; NIfTI holds a whole scan (int16 for HU, else float32) with the geometry it
+was read with.
 """
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,12 @@ import tifffile
 from PIL import Image, PngImagePlugin
 
 from data.readers.common import stem_of
-from data.readers.images import PNG_INTERCEPT, PNG_SLOPE, PNG_UNIT
+from data.readers.images import PNG_INTERCEPT, PNG_SLOPE, PNG_UNIT, TIFF_SPAN, TIFF_UNIT
 from data.readers.nifti import to_source_affine, to_source_orientation
 from data.slice import HU, Geometry
 from util.errors import UserError
 
-ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
+ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
 
 
 def write_scan(folder, scan, slices, images, intensity, kind):
@@ -38,6 +39,8 @@ def write_scan(folder, scan, slices, images, intensity, kind):
             Image.fromarray(_display(image)).save(path)
         elif kind == "png16":
             _write_png16(path, image, intensity)
+        elif kind == "tiff16":
+            _write_tiff16(path, image, intensity)
         else:
             values = np.moveaxis(intensity.restore(image), 0, -1)           # (H, W, C)
             values = values[..., 0] if values.shape[-1] == 1 else values
@@ -70,12 +73,28 @@ def _write_png16(path, image, intensity):
     """All 16 bits of the target's range, with the slope and intercept back to its unit as text in the file."""
     if image.shape[0] != 1:
         raise UserError(f"--format png16: holds 1 channel, not {image.shape[0]}; give --format tiff or npy")
-    stored = np.rint((np.clip(image[0], -1, 1) + 1) * (65535 / 2)).astype(np.uint16)
+    stored = _sixteen_bits(image[0])
     scale = PngImagePlugin.PngInfo()
     for key, value in ((PNG_SLOPE, (intensity.high - intensity.low) / 65535), (PNG_INTERCEPT, intensity.low),
                        (PNG_UNIT, intensity.unit)):
         scale.add_text(key, str(value))
     Image.fromarray(stored).save(path, pnginfo=scale)
+
+
+def _sixteen_bits(image):
+    """[-1, 1] -> all of uint16."""
+    return np.rint((np.clip(image, -1, 1) + 1) * (65535 / 2)).astype(np.uint16)
+
+
+def _write_tiff16(path, image, intensity):
+    """All 16 bits of the target's range, which stands in the file's description, with the unit."""
+    if image.shape[0] not in (1, 3):
+        raise UserError(f"--format tiff16: holds 1 or 3 channels, not {image.shape[0]}; give --format npy")
+    stored = _sixteen_bits(image)
+    told = {TIFF_UNIT: intensity.unit, TIFF_SPAN: [float(intensity.low), float(intensity.high)]}
+    grey = stored.shape[0] == 1
+    tifffile.imwrite(path, stored[0] if grey else np.moveaxis(stored, 0, -1),
+                     photometric="minisblack" if grey else "rgb", compression="zlib", metadata=told)
 
 
 def _write_nifti(folder, slices, images, intensity):

@@ -208,6 +208,7 @@ class Truth:
             raise UserError(f"--truth {opt.truth}: no such folder")
         self.folder = folder if folder.is_dir() else None
         self.opt, self.intensity = opt, target_intensity(opt)
+        self._last = None, []                                   # slices of one volume are asked for one by one
 
     def image(self, row):
         """float32 (C, H, W) in [-1, 1] at loading size, or None."""
@@ -217,8 +218,10 @@ class Truth:
         found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)]     # none: no such folder
         if not found:
             return None
-        scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
-        images = read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+        if self._last[0] != found[0]:
+            scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
+            self._last = found[0], read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+        images = self._last[1]
         return images[row.index if len(images) > row.index else 0]
 
     def errors(self, fake, true):

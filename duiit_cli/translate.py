@@ -106,4 +106,5 @@ command = OptionsCommand("translate", TranslateOptions, run, help="""Translate a
 run. Paths are mirrored, labels are carried over into labels.csv, so that the output is a training folder at once.
 
 \b
-duiit translate --name demo --input ./mri_ct/mri --output ./synthetic_ct""")
+duiit translate --name demo --input ./mri_ct/mri --output ./synthetic_ct --for_training    # for --extra
+duiit translate --name demo --input ./mri_ct/mri --output ./to_look_at""")

@@ -54,7 +54,7 @@ class Demo:
         self.test("demo")
         synthetic = self.folder / "synthetic_ct"
         self.duiit("translate", "--name", "demo", "--checkpoints_dir", self.runs, "--input", self.data / "mri",
-                   "--output", synthetic)
+                   "--output", synthetic, "--for_training")
         mix = self.predictor("mix", "--extra", synthetic)
         oracle = self.predictor("oracle", "--extra", self.data / "truth" / "mri")
         self.duiit("predict", "--name", "mix", "--checkpoints_dir", self.runs, "--input", self.data / "ct",

@@ -10,9 +10,12 @@ class TranslateOptions(RunOptions):
         g.add_argument("--input", help="folder (or one file) of source images, with its labels table if there is one")
         g.add_argument("--output", help="folder to write to; it must not exist yet, or be empty")
         g.add_argument("--source", help="the source's modality (needed only where the run has several)")
-        g.add_argument("--format", default="png", choices=["png", "png16", "tiff", "npy", "nifti", "dicom"],
-                       help="png: 8 bit, the CT window; png16: 16 bit with its HU scale; tiff, npy: float HU; "
-                            "nifti: int16 HU volumes; dicom: CT series")
+        g.add_argument("--for_training", action="store_true",
+                       help="write what networks are to train on: just what the generator made, as "
+                            "--format tiff16 --keep_network_size")
+        g.add_argument("--format", default="png", choices=["png", "png16", "tiff16", "tiff", "npy", "nifti", "dicom"],
+                       help="png: 8 bit, the CT window; png16, tiff16: 16 bit with its HU scale; tiff, npy: "
+                            "float HU; nifti: int16 HU volumes; dicom: CT series")
         g.add_argument("--slice_blend", type=COUNT, default=0,
                        help="average each translated slice with this many neighbours on either side")
         g.add_argument("--keep_network_size", action="store_true",
@@ -25,6 +28,10 @@ class TranslateOptions(RunOptions):
 
     def check(self, opt):
         super().check(opt)
+        if opt.for_training:
+            if opt.format not in ("png", "tiff16"):
+                raise UserError(f"--for_training: writes --format tiff16; leave out --format {opt.format}")
+            opt.format, opt.keep_network_size = "tiff16", True
         for name in ("input", "output"):
             if not getattr(opt, name):
                 raise UserError(f"--{name} is missing: name the folder to {'read' if name == 'input' else 'write'}")

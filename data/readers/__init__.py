@@ -34,9 +34,9 @@ def read_scan(scan: Scan) -> list[Slice]:
         from data.readers.images import read_image as read
     served = []
     for path in scan.files:
-        images, unit = read(path, scan.unit)
-        served += [(image, path, unit) for image in images]
-    return _slices(scan, served, None)
+        images, *meaning = read(path, scan.unit)
+        served += [(image, path, *meaning) for image in images]
+    return _slices(scan, served)
 
 
 def header_age(scan: Scan) -> float | None:
@@ -47,6 +47,8 @@ def header_age(scan: Scan) -> float | None:
     return patient_age(scan.files[0])
 
 
-def _slices(scan: Scan, images: list, geometry) -> list[Slice]:
+def _slices(scan: Scan, images: list, geometry=None) -> list[Slice]:
+    """images: (image, path, unit) of each slice, and its span where the format has a place for one."""
     return [Slice(image=image, patient=scan.patient, scan=scan.name, path=path, index=i, unit=unit,
-                  label=scan.label_of(path), geometry=geometry) for i, (image, path, unit) in enumerate(images)]
+                  label=scan.label_of(path), geometry=geometry, span=next(iter(span), None))
+            for i, (image, path, unit, *span) in enumerate(images)]

@@ -6,20 +6,25 @@ import tifffile
 from PIL import Image
 
 from data.readers.common import check_size, finish, reading, settle_unit
-from data.slice import DISPLAY, GREY
+from data.slice import DISPLAY, GREY, HU, SUV
 from util.errors import UserError
 
 # Text chunks by which a PNG says what its unsigned integers mean: value in `Unit` = slope * stored + intercept.
 PNG_SLOPE, PNG_INTERCEPT, PNG_UNIT = "RescaleSlope", "RescaleIntercept", "Unit"
 
+# Keys of the JSON in a TIFF's description by which `duiit translate` says what its 16 bits mean: 0 and 65535 are the
+# ends of the span, in the unit.
+TIFF_UNIT, TIFF_SPAN = "unit", "span"
+_UNITS = (HU, SUV, GREY, DISPLAY)
+
 _AS_STORED = {"L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 
 
-def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str]:
-    """All images in one file, each float32 (H, W) or (3, H, W), with their unit; values as stored, alpha left out.
+def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str, tuple[float, float] | None]:
+    """All images in one file, each float32 (H, W) or (3, H, W), their unit and their span (see `Slice`).
 
-    expected: the unit the cohort is known to have, used where the file's type can hold it. 8-bit files are DISPLAY.
-    Raises UserError.
+    Values are as stored, alpha is left out. expected: the unit the cohort is known to have, used where the file's type
+    can hold it. 8-bit files are DISPLAY. Raises UserError.
     """
     with reading(path, "an image"):
         if path.suffix.lower() in (".tif", ".tiff"):
@@ -27,8 +32,8 @@ def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
         pixels, text = _read_with_pillow(path)
         if PNG_SLOPE in text or PNG_INTERCEPT in text:
             pixels = pixels * float(text.get(PNG_SLOPE, 1)) + float(text.get(PNG_INTERCEPT, 0))
-            return [finish(pixels, path)], text.get(PNG_UNIT) or expected or GREY
-        return [finish(pixels, path)], settle_unit(expected, pixels.dtype, False, path, DISPLAY)
+            return [finish(pixels, path)], text.get(PNG_UNIT) or expected or GREY, None
+        return [finish(pixels, path)], settle_unit(expected, pixels.dtype, False, path, DISPLAY), None
 
 
 def _read_with_pillow(path: Path) -> tuple[np.ndarray, dict[str, str]]:
@@ -84,9 +89,10 @@ def _what_instead(path: Path) -> str:
     return f"is not an image, though its name ends in {path.suffix}; restore or remove it"
 
 
-def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str]:
+def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str, tuple[float, float] | None]:
+    unit = span = None
     try:
-        pixels, axes = _tiff_pixels(path)
+        pixels, axes, (unit, span) = _tiff_pixels(path)
     except UserError:
         raise
     except Exception as error:
@@ -96,11 +102,15 @@ def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str]
         pixels, _ = _read_with_pillow(path)
         axes = "YX" if pixels.ndim == 2 else "SYX"
     pages = _pages(pixels, axes, path)
-    return [finish(page, path) for page in pages], settle_unit(expected, pixels.dtype, False, path, DISPLAY)
+    if span is None:
+        return [finish(page, path) for page in pages], settle_unit(expected, pixels.dtype, False, path, DISPLAY), None
+    low, high = span
+    return [finish(page * ((high - low) / 65535) + low, path) for page in pages], unit, span
 
 
-def _tiff_pixels(path: Path) -> tuple[np.ndarray, str]:
-    """The first image series of a TIFF and the letters of its axes, colours spread out where it has a palette."""
+def _tiff_pixels(path: Path) -> tuple[np.ndarray, str, tuple]:
+    """The first image series of a TIFF, the letters of its axes, colours spread out where it has a palette, and its
+    unit and span."""
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise UserError(f"{path}: holds no image; restore or remove it")
@@ -111,10 +121,22 @@ def _tiff_pixels(path: Path) -> tuple[np.ndarray, str]:
         pixels = series.asarray()
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             table = page.colormap  # (3, 2**bits), 16 bits a colour whatever the pixels' own depth
-            return (table[:, pixels] >> 8).astype(np.uint8), "S" + series.axes
+            return (table[:, pixels] >> 8).astype(np.uint8), "S" + series.axes, (None, None)
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
             pixels = ~pixels  # for unsigned values: highest - value
-        return (pixels.astype(np.uint8) * 255 if pixels.dtype.kind == "b" else pixels), series.axes
+        pixels = pixels.astype(np.uint8) * 255 if pixels.dtype.kind == "b" else pixels
+        return pixels, series.axes, _meaning(file, path)
+
+
+def _meaning(file: tifffile.TiffFile, path: Path) -> tuple[str | None, tuple[float, float] | None]:
+    """Unit and span of a TIFF that `duiit translate` wrote; (None, None) of any other."""
+    told = (file.shaped_metadata or ({},))[0]
+    if TIFF_SPAN not in told or file.series[0].dtype != np.uint16:
+        return None, None
+    low, high = (float(x) for x in told[TIFF_SPAN])
+    if told.get(TIFF_UNIT) not in _UNITS or not (np.isfinite([low, high]).all() and low < high):
+        raise UserError(f"{path}: its description names no unit and range that can be used; translate it again")
+    return told[TIFF_UNIT], (low, high)
 
 
 def _pages(pixels: np.ndarray, axes: str, path: Path) -> list[np.ndarray]:

@@ -12,7 +12,7 @@ import torch
 
 from data import create_dataset
 from data.slice import HU
-from duiit_cli.experiments import plan
+from duiit_cli.experiments import plan, safety
 from duiit_cli.inference import load_model, predict, target_intensity, translate
 from duiit_cli.testing import Truth
 from options import TestOptions
@@ -73,17 +73,18 @@ class Assessment:
 
     def _source(self, source, parts, real, networks):
         truth, net = Truth(source, self.opt), self.model.translator(source)
-        fakes, fidelity, errors = [], {}, []
+        fakes, fidelity, errors, widths = [], {}, [], {}
         for phase, title in (("test", "held_out"), ("train", "trained_on")):
             member = parts[phase].members[source]
             rows = _spread(member.rows)
             images = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0]
                       for r in track(rows, f"{source}, {title}")]
             fidelity[title] = self._fidelity(rows, images)
-            errors += [self._errors(truth, f, true) for f, r in zip(images, rows, strict=True) if phase == "test"
-                       and (true := truth.image(r)) is not None]
+            found, widths[title] = self._against_truth(truth, rows, images)
+            errors += found if phase == "test" else []
             fakes += images
         return {"label_fidelity": fidelity, "paired": _means([e for e in errors if e]),
+                "ventricles": self._ventricles(truth, widths),
                 "distribution": _distances(real, fakes, networks, self.opt.batch_size),
                 "examples": self._examples(source, parts, truth, net)}
 
@@ -98,6 +99,25 @@ class Assessment:
             named = [self.classes[int(a.argmax())] for a in answers]
             return metrics.classification_errors(named, labels, answers, self.classes)
         return metrics.regression_errors(answers, labels)
+
+    def _against_truth(self, truth, rows, images):
+        """Of the images whose true one is known: [errors of the pixels], [(row, widths of the ventricles)]."""
+        errors, widths, intensity = [], [], target_intensity(self.opt)
+        for row, fake in zip(rows, images, strict=True):
+            true = truth.image(row)
+            if true is None:
+                continue
+            errors.append(self._errors(truth, fake, true))
+            pair = None if safety.cannot(intensity) else safety.widths(fake, true, intensity)
+            widths += [(row, pair)] if pair else []
+        return errors, widths
+
+    def _ventricles(self, truth, widths):
+        """What the translator does to the ventricles, on patients it was not trained on and on those it was."""
+        reason = safety.cannot(target_intensity(self.opt))
+        if reason is None and truth.folder is None:
+            reason = "the true target images of the source patients are not known"
+        return {"not_measured": reason} if reason else safety.judge(widths)
 
     def _errors(self, truth, fake, true):
         """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""

@@ -9,7 +9,7 @@ import re
 import numpy as np
 
 from data.problems import MANY, counted
-from duiit_cli.experiments import beside, cohorts, figures, methods, page, provenance, tables, words
+from duiit_cli.experiments import beside, cohorts, figures, methods, page, provenance, safety_report, tables, words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, against_others, baseline, size_ratio
 from duiit_cli.experiments.exhibits import example_tables, quality_tables
 from duiit_cli.experiments.exporting import write_exhibits
@@ -77,7 +77,7 @@ class Report:
         parts = [self._verdict()]
         if e.cells:
             parts += [self._errors(), self._comparisons()]
-        parts += [self._translations()] if e.qualities else []
+        parts += [self._translations(), safety_report.section(e)] if e.qualities else []
         parts += [self._predictions()] if e.cells else []
         parts += [beside.section(e, self.published, self._titles()), cohorts.section(e), self._protocol(),
                   self._troubles(), self._reading()]

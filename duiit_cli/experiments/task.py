@@ -143,7 +143,7 @@ def _finish_translator(root, task):
     for source in task.about["sources"]:
         translate(TranslateOptions().parse([
             *task.run_words(root), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
-            f"--output={Path(root) / task.id / 'synthetic' / source}"]))
+            "--for_training", f"--output={Path(root) / task.id / 'synthetic' / source}"]))
     return {"translator": task.name}
 
 

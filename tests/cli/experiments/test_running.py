@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from data.readers.images import read_image
 from duiit_cli.experiments import execution, plan
 from util import checkpoint
 
@@ -102,6 +103,21 @@ def test_methods_of_one_split_are_tested_on_the_same_patients(finished):
         {line for line in tables.pop().splitlines() if line.startswith("ct,")}
 
 
+def test_predictors_learn_from_translations_as_the_generator_made_them(finished):
+    """At the loading size, in 16 bits, with the range that [-1, 1] stands for."""
+    images = sorted((finished / "translators" / "duiit_mri" / "split_00" / "synthetic" / "mri").rglob("*.tif"))
+    assert len(images) == 12
+    read, unit, span = read_image(images[0])
+    assert (read[0].shape, unit, span) == ((32, 32), "HU", (-20, 100))
+
+
+def test_the_ventricles_of_its_translations_are_measured(finished):
+    report = json.loads((finished / "translators" / "duiit_mri" / "split_00" / "quality.json").read_text())
+    found = report["sources"]["mri"]["ventricles"]
+    assert found["held_out"]["patients"] + found["trained_on"]["patients"] == 6
+    assert found["scale"] == {"n": 5}, "one patient has no label, and five are too few to tell years"
+
+
 def test_validation_patients_choose_between_the_coupling_and_none(tmp_path, duiit, words):
     """What it was asked for brings what it chooses from; it stands in the report as a method of its own."""
     folder = tmp_path / "E"
@@ -122,6 +138,7 @@ def test_validation_patients_choose_between_the_coupling_and_none(tmp_path, duii
 def test_the_report_is_written(finished):
     text = (finished / "report.html").read_text()
     assert "PURE-CT" in text and "translator of DUIIT (MRI → CT)" in text and "MRI, held out" in text
+    assert "Does it do harm?" in text
     assert "n_epochs = 1 (default 100)" in text and "ngf = 4" in text           # an option, and the --preset file
     for name in ("results.csv", "summary.csv", "summary.md"):
         assert (finished / name).stat().st_size
