@@ -25,6 +25,10 @@ NAMES = {FLOOR: "nothing (always the training mean)", BASELINE: "the target pati
          "raw_flair": "+ FLAIR as it is (raw)", "cyclegan_flair": "+ FLAIR translated by a CycleGAN",
          "duiit_flair": "+ FLAIR translated by DUIIT", "oracle_flair": "+ the true T1 of the source patients (oracle)"}
 DASH = "–"
+NOTE = ("Mean ± standard deviation over assignments of roles. All are drawn from the same patients, so their "
+        "differences are not independent and the plain paired p is too small; the corrected one (Nadeau and Bengio) "
+        "allows for that, and is strict where more is tested on than trained on. r is the correlation of the answer "
+        "with the label; the one who reads the label from translated images is the split's PURE network.")
 
 
 def read(path, settings=None):
@@ -64,9 +68,9 @@ def gather(folder, role_seed, split, settings):
     experiment = Experiment(folder)
     rows = []
     for (name, _), cell in experiment.cells.items():
-        row = {"role_seed": role_seed, "split": split, "split_by": experiment.settings["split_by"], "method": name,
-               "extra_images": cell.counts.get("extra_images"), "seconds": cell.record.get("seconds"),
-               "settings": settings}
+        row = {**dict.fromkeys(COLUMNS), "role_seed": role_seed, "split": split, "method": name,
+               "split_by": experiment.settings["split_by"], "extra_images": cell.counts.get("extra_images"),
+               "seconds": cell.record.get("seconds"), "settings": settings}
         for unit in ("patient", "image"):
             errors, floor = cell.errors[f"by_{unit}"], cell.floor[f"by_{unit}"]
             for metric in ("mse", "mae"):
@@ -105,7 +109,7 @@ def summary(rows):
         own = [r for r in rows if r["split_by"] == split_by]
         text += [f"**Split by {split_by}** ({_extent(own)})", "", *_errors(own, split_by), "",
                  *_translators(own), ""]
-    return "\n".join([*text, _note(rows)]) if text else "The table holds no cell yet."
+    return "\n".join([*text, NOTE]) if text else "The table holds no cell yet."
 
 
 def _extent(rows):
@@ -122,7 +126,7 @@ def _errors(rows, unit):
     metric, methods = f"mse_{unit}", _methods(rows)
     others = [m for m in (BASELINE, "cyclegan_flair") if m in methods]
     header = ["trained on", "assignments", "MSE by patient (years²)", "MSE by image (years²)",
-              "MAE by patient (years)", f"of the floor (MSE by {unit})",
+              "MAE by patient (years)", f"share of the floor (MSE by {unit})",
               *(f"minus {'PURE' if o == BASELINE else 'CycleGAN'}, MSE by {unit} (p paired; p corrected)"
                 for o in others)]
     lines = [header, ["---"] * len(header)]
@@ -188,17 +192,10 @@ def _translators(rows):
     if not own:
         return []
     columns = {"label read from held-out images: MAE (years)": "fidelity_held_out_mae", "r": "fidelity_held_out_r",
-               "from trained-on images: MAE (years)": "fidelity_trained_on_mae", "r, trained on":
-               "fidelity_trained_on_r", "MAE against the true T1 (of 255)": "paired_mae", "PSNR (dB)": "paired_psnr", "SSIM": "paired_ssim",
-               "`fd_predictor`": "fd_predictor"}
+               "from trained-on images: MAE (years)": "fidelity_trained_on_mae",
+               "r, trained on": "fidelity_trained_on_r", "MAE against the true T1 (of 255)": "paired_mae",
+               "PSNR (dB)": "paired_psnr", "SSIM": "paired_ssim", "`fd_predictor`": "fd_predictor"}
     lines = [["images", *columns], ["---"] * (len(columns) + 1)]
     lines += [[NAMES.get(m, m).removeprefix("+ "), *(_mean_sd(_values(rows, m, c).values()) for c in columns.values())]
               for m in own]
     return ["| " + " | ".join(line) + " |" for line in lines]
-
-
-def _note(rows):
-    return ("Mean ± standard deviation over assignments of roles. All assignments are drawn from the same patients, so "
-            "their differences are not independent and the plain paired p is too small; the corrected one (Nadeau and "
-            "Bengio) allows for that, and is strict where more is tested on than trained on. `r` is a correlation "
-            "within a translator's images; the judge is the split's PURE network.")
