@@ -21,6 +21,7 @@ from lgg import layout, table
 import duiit_cli  # noqa: F401 - puts the project's own rooms first
 from duiit_cli.experiments import methods
 from duiit_cli.main import main as duiit
+from options import presets
 from util.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -65,7 +66,7 @@ class Study:
 
     def _digest(self):
         args = self.args
-        made_of = [args.preset.read_text(encoding="utf-8"), args.train_patients, args.val_patients, args.test_patients,
+        made_of = [presets.read(str(args.preset)), args.train_patients, args.val_patients, args.test_patients,
                    args.source_test_fraction, self.pool.ages, self.pool.slices]
         return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=4).hexdigest()
 
@@ -140,6 +141,9 @@ def main(words=None):
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        return 130
     return code
 
 

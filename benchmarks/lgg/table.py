@@ -107,8 +107,7 @@ def summary(rows):
     text = []
     for split_by in sorted({r["split_by"] for r in rows}, reverse=True):
         own = [r for r in rows if r["split_by"] == split_by]
-        text += [f"**Split by {split_by}** ({_extent(own)})", "", *_errors(own, split_by), "",
-                 *_translators(own), ""]
+        text += [f"**Split by {split_by}** ({_extent(own)})", "", *_errors(own, split_by), "", *_translators(own)]
     return "\n".join([*text, NOTE]) if text else "The table holds no cell yet."
 
 
@@ -138,6 +137,10 @@ def _errors(rows, unit):
         share = mean(ours[s] / floor[s] for s in ours)
         lines.append([NAMES.get(method, method), str(len(ours)), *cells, f"{share:.2f}",
                       *(_difference(rows, method, o, metric) for o in others)])
+    return _grid(lines)
+
+
+def _grid(lines):
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 
@@ -198,4 +201,4 @@ def _translators(rows):
     lines = [["images", *columns], ["---"] * (len(columns) + 1)]
     lines += [[NAMES.get(m, m).removeprefix("+ "), *(_mean_sd(_values(rows, m, c).values()) for c in columns.values())]
               for m in own]
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return [*_grid(lines), ""]
