@@ -149,8 +149,8 @@ def load(name_or_file, renamed, target="ct", name=None, together=()):
     if together:
         shown["+".join(about["sources"]).upper()] = "+".join(sources).upper()
     choose = tuple(f"{c}{'_'.join(sources)}" if c.endswith("_") else c for c in about.get("choose", ()))
-    return Method(name=name or str(name_or_file), choose=choose, title=_replaced(about["title"], shown), row=about.get("row", ""),
-                  table=_replaced(about["table"], shown), sources=sources, extra=about.get("extra"),
+    return Method(name=name or str(name_or_file), title=_replaced(about["title"], shown), row=about.get("row", ""),
+                  table=_replaced(about["table"], shown), sources=sources, extra=about.get("extra"), choose=choose,
                   recipe=str(name_or_file), **stages)
 
 
