@@ -16,11 +16,11 @@ import json
 import sys
 from pathlib import Path
 
+import study_table
 from lgg import layout, table
 
 import duiit_cli  # noqa: F401 - puts the project's own rooms first
 from duiit_cli.experiments import methods
-from duiit_cli.main import main as duiit
 from options import presets
 from util.errors import UserError
 
@@ -90,7 +90,7 @@ class Study:
             return False
         output = self.root / "experiments" / f"roles_{seed:02d}_split_{split}_{split_by}"
         print(f"roles {seed}, split {split}, by {split_by}: {', '.join(m.name for m in missing)}", flush=True)
-        code = _call("experiment", f"--dataroot={dataroot}", f"--output={output}", f"--split_by={split_by}",
+        code = study_table.call("experiment", f"--dataroot={dataroot}", f"--output={output}", f"--split_by={split_by}",
                      "--methods", ",".join(m.recipe if m.recipe.endswith(".toml") else m.name for m in missing),
                      f"--seed={SEEDS_APART * seed + split}", *self._words())
         if code not in (0, 1):
@@ -117,15 +117,6 @@ class Study:
         there = {table.key(r) for r in self.rows}
         self.rows += [r for r in table.gather(output, seed, split, self.settings) if table.key(r) not in there]
         table.write(self.args.table, self.rows)
-
-
-def _call(*words):
-    """Exit status of `duiit`."""
-    try:
-        duiit(list(words))
-    except SystemExit as stop:
-        return stop.code or 0
-    return 0
 
 
 def main(words=None):

@@ -2,29 +2,20 @@
 
 The table alone is enough to go on with: what stands in it is never run again, on whatever machine.
 """
-import csv
-import json
-from pathlib import Path
 from statistics import mean
+
+import study_table
+from study_table import DASH, grid, mean_sd, p_value
 
 from duiit_cli.experiments.results import Experiment
 from util import statistics
-from util.errors import UserError
-from util.files import write_csv
 
 KEY = ("role_seed", "split", "split_by", "method")
-PARTS = ("train", "val", "test")
-# Errors in years and years², image errors in grey levels of 255 (mae) and dB (psnr), times in seconds.
-COLUMNS = (*KEY, "mse_patient", "mse_image", "mae_patient", "mae_image", "floor_mse_patient", "floor_mse_image",
-           "floor_mae_patient", "floor_mae_image", *(f"{p}_{what}" for p in PARTS for what in ("patients", "images")),
-           "extra_images", *(f"fidelity_{part}_{m}" for part in ("held_out", "trained_on") for m in ("n", "mae", "r")),
-           "paired_n", "paired_mae", "paired_psnr", "paired_ssim", "fd_predictor", "seconds", "translator_seconds",
-           "settings")
+COLUMNS = (*KEY, *study_table.CELL)
 BASELINE, FLOOR = "pure_ct", "floor"
 NAMES = {FLOOR: "nothing (always the training mean)", BASELINE: "the target patients alone (PURE)",
          "raw_flair": "+ FLAIR as it is (raw)", "cyclegan_flair": "+ FLAIR translated by a CycleGAN",
          "duiit_flair": "+ FLAIR translated by DUIIT", "oracle_flair": "+ the true T1 of the source patients (oracle)"}
-DASH = "–"
 NOTE = ("Mean ± standard deviation over assignments of roles. All are drawn from the same patients, so their "
         "differences are not independent and the plain paired p is too small; the corrected one (Nadeau and Bengio) "
         "allows for that, and is strict where more is tested on than trained on. r is the correlation of the answer "
@@ -32,72 +23,23 @@ NOTE = ("Mean ± standard deviation over assignments of roles. All are drawn fro
 
 
 def read(path, settings=None):
-    """[row, …] of a table, numbers as numbers; [] where there is none yet. Raises UserError for a table that is not
-    one, or that holds cells of other settings than `settings`."""
-    try:
-        with Path(path).open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            rows, columns = list(reader), reader.fieldnames
-    except FileNotFoundError:
-        return []
-    if tuple(columns or ()) != COLUMNS:
-        raise UserError(f"--table {path}: its columns are not those of this study; give another file")
-    if settings and any(r["settings"] != settings for r in rows):
-        raise UserError(f"--table {path}: holds cells of other sizes, patients or preset than these; give another file")
-    return [{k: v if k in ("split_by", "method", "settings") else _number(v) for k, v in r.items()} for r in rows]
-
-
-def _number(text):
-    return None if text == "" else float(text) if "." in text or "e" in text else int(text)
+    """[row, …] of the table; see study_table.read."""
+    return study_table.read(path, COLUMNS, settings, words=("split_by",))
 
 
 def write(path, rows):
-    """Writes the rows in the order of their keys."""
-    rows = sorted(rows, key=key)
-    write_csv(path, [{k: "" if row.get(k) is None else row[k] for k in COLUMNS} for row in rows], COLUMNS)
+    study_table.write(path, rows, COLUMNS, key)
 
 
 def key(row):
     return tuple(row[k] for k in KEY)
 
 
-# -- from an experiment ------------------------------------------------------------------------------------------
-
 def gather(folder, role_seed, split, settings):
     """[row, …]: every finished cell of the experiment in `folder`, which has one split."""
-    experiment = Experiment(folder)
-    rows = []
-    for (name, _), cell in experiment.cells.items():
-        row = {**dict.fromkeys(COLUMNS), "role_seed": role_seed, "split": split, "method": name,
-               "split_by": experiment.settings["split_by"], "extra_images": cell.counts.get("extra_images"),
-               "seconds": cell.record.get("seconds"), "settings": settings}
-        for unit in ("patient", "image"):
-            errors, floor = cell.errors[f"by_{unit}"], cell.floor[f"by_{unit}"]
-            for metric in ("mse", "mae"):
-                row |= {f"{metric}_{unit}": _round(errors.get(metric)),
-                        f"floor_{metric}_{unit}": _round(floor.get(metric))}
-        row |= {f"{p}_{what}": cell.counts[p][what] for p in PARTS for what in ("patients", "images")}
-        rows.append(row | _of_translator(experiment, name))
-    return rows
-
-
-def _of_translator(experiment, name):
-    quality = experiment.qualities.get((name, 0))
-    if not quality:
-        return {}
-    found = next(iter(quality["sources"].values()))
-    row = {"fd_predictor": _round(found["distribution"].get("fd_predictor"))}
-    for part, errors in found["label_fidelity"].items():
-        row |= {f"fidelity_{part}_{ours}": _round(errors.get(theirs))
-                for ours, theirs in (("n", "n"), ("mae", "mae"), ("r", "pearson_r"))}
-    for name_there, value in found["paired"].items():
-        row[f"paired_{name_there.partition('_')[0]}"] = _round(value)
-    record = experiment.folder / "translators" / name / "split_00" / "translator.json"
-    return row | {"translator_seconds": json.loads(record.read_text(encoding="utf-8")).get("seconds")}
-
-
-def _round(value):
-    return round(value, 4) if isinstance(value, float) else value
+    split_by = Experiment(folder).settings["split_by"]
+    return [{"role_seed": role_seed, "split": split, "split_by": split_by, **row}
+            for row in study_table.rows_of(folder, settings)]
 
 
 # -- in words ----------------------------------------------------------------------------------------------------
@@ -128,20 +70,16 @@ def _errors(rows, unit):
               "MAE by patient (years)", f"share of the floor (MSE by {unit})",
               *(f"minus {'PURE' if o == BASELINE else 'CycleGAN'}, MSE by {unit} (p paired; p corrected)"
                 for o in others)]
-    lines = [header, ["---"] * len(header)]
+    lines = [header]
     for method in (FLOOR, *methods):
-        cells = [_mean_sd(_values(rows, method, c).values()) for c in ("mse_patient", "mse_image", "mae_patient")]
+        cells = [mean_sd(_values(rows, method, c).values()) for c in ("mse_patient", "mse_image", "mae_patient")]
         ours = _values(rows, method, metric)
         # One method's cells have the same floor as another's on the same split.
         floor = _values([r for r in rows if method in (FLOOR, r["method"])], FLOOR, metric)
         share = mean(ours[s] / floor[s] for s in ours)
         lines.append([NAMES.get(method, method), str(len(ours)), *cells, f"{share:.2f}",
                       *(_difference(rows, method, o, metric) for o in others)])
-    return _grid(lines)
-
-
-def _grid(lines):
-    return ["| " + " | ".join(line) + " |" for line in lines]
+    return grid(lines)
 
 
 def _methods(rows):
@@ -159,14 +97,6 @@ def _values(rows, method, column):
     return {seed: mean(splits.values()) for seed, splits in sorted(found.items())}
 
 
-def _mean_sd(values):
-    found = statistics.summary(values)
-    if not found["n"]:
-        return DASH
-    digits = 0 if found["mean"] >= 100 else 1 if found["mean"] >= 10 else 2
-    return f"{found['mean']:.{digits}f}" + ("" if found["sd"] is None else f" ± {found['sd']:.{digits}f}")
-
-
 def _difference(rows, method, other, metric):
     if method == other:
         return DASH
@@ -178,11 +108,7 @@ def _difference(rows, method, other, metric):
         return DASH
     corrected = statistics.corrected_t_test(a, b, _test_train_ratio(rows, metric))
     text = f"{plain.difference:+.0f}"
-    return text if plain.p is None else f"{text} ({_p(plain.p)}; {_p(corrected.p)})"
-
-
-def _p(value):
-    return "<0.001" if value < 0.001 else f"{value:.3f}"
+    return text if plain.p is None else f"{text} ({p_value(plain.p)}; {p_value(corrected.p)})"
 
 
 def _test_train_ratio(rows, metric):
@@ -198,7 +124,7 @@ def _translators(rows):
                "from trained-on images: MAE (years)": "fidelity_trained_on_mae",
                "r, trained on": "fidelity_trained_on_r", "MAE against the true T1 (of 255)": "paired_mae",
                "PSNR (dB)": "paired_psnr", "SSIM": "paired_ssim", "`fd_predictor`": "fd_predictor"}
-    lines = [["images", *columns], ["---"] * (len(columns) + 1)]
-    lines += [[NAMES.get(m, m).removeprefix("+ "), *(_mean_sd(_values(rows, m, c).values()) for c in columns.values())]
+    lines = [["images", *columns]]
+    lines += [[NAMES.get(m, m).removeprefix("+ "), *(mean_sd(_values(rows, m, c).values()) for c in columns.values())]
               for m in own]
-    return [*_grid(lines), ""]
+    return [*grid(lines), ""]
