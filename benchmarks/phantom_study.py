@@ -4,8 +4,8 @@
     python benchmarks/phantom_study.py --summary            # the committed table in words, nothing is run
 
 A replicate is a phantom of its own seed: other CT patients to learn from and to be tested on, other MRI patients. So
-the errors of two methods on ten phantoms are ten independent pairs, and a plain paired t-test is honest. On each phantom
-one `duiit experiment` of one split is run, and each of its cells is a row of --table. What stands in the table
+the errors of two methods on ten phantoms are ten independent pairs, and a plain paired t-test is honest. On each
+phantom one `duiit experiment` of one split is run, and each of its cells is a row of --table. What stands in the table
 is skipped, so the study can be stopped at any time and gone on with by the same command: here from half-trained
 networks, elsewhere from the table alone. Stages: `main` are the methods that matter in the three settings, `others` all
 other methods of the paper and all ways to push, `curves` the course over labelled CT patients, steps and lambda_pred.

@@ -68,9 +68,10 @@ def rows_of(folder, settings):
     """Yields a row for every finished cell of the experiment in `folder`, which has one split."""
     experiment = Experiment(folder)
     for (name, _), cell in experiment.cells.items():
-        row = {**dict.fromkeys(CELL), "method": name, "settings": settings,
-               "extra_images": cell.counts.get("extra_images"), "seconds": cell.record.get("seconds"), "chosen": cell.record.get("chosen"),
-               "validation_mse_patient": cell.record.get("validation", {}).get("by_patient", {}).get("mse")}
+        validation = cell.record.get("validation", {}).get("by_patient", {})
+        row = {**dict.fromkeys(CELL), "method": name, "extra_images": cell.counts.get("extra_images"),
+               "chosen": cell.record.get("chosen", ""), "validation_mse_patient": validation.get("mse"),
+               "seconds": cell.record.get("seconds"), "settings": settings}
         for unit in ("patient", "image"):
             errors, floor = cell.errors[f"by_{unit}"], cell.floor[f"by_{unit}"]
             for metric in ("mse", "mae"):
