@@ -8,7 +8,8 @@ READING = (
     "The width of the ventricles in synthetic CTs, against the true CTs of the same patients: the share of the inside "
     "of the skull that is fluid in the middle of the brain, averaged over a patient’s slices. Bias: synthetic minus "
     "true. Scatter: standard deviation of that difference over the patients. Slope: of synthetic on true, 1 where "
-    "patients keep their differences, 0 where all come out alike. Mean ± standard deviation over the splits.")
+    "patients keep their differences, 0 where all come out alike, above 1 where they are exaggerated. "
+    "Mean ± standard deviation over the splits.")
 WARNING = ("A translator can be harmless here and still do harm elsewhere: nothing but one width is measured. "
            "Synthetic images are for training networks, never for diagnosis.")
 
