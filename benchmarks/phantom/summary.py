@@ -63,6 +63,8 @@ def way(rows, method):
     if not common or method in ("floor", PURE):
         return DASH
     error, pure, oracle = (mean(v[p] for p in common) for v in three)
+    if oracle >= pure:                  # perfect translation helps nothing here: there is no way to go
+        return DASH
     return f"{100 * (pure - error) / (pure - oracle):.0f} %"
 
 

@@ -3,7 +3,7 @@
 Each function answers with the options that a network of this project or of the toolkit must have been made with, and
 with {} where the keys are not of such a network.
 """
-from models.networks.predictors import _ARCHITECTURES, Bottleneck
+from models.networks.predictors import _ARCHITECTURES, SMALL, Bottleneck
 
 
 def of_generator(state):
@@ -61,8 +61,9 @@ def of_predictor(state):
         return {}
     counts = tuple(len({key.split(".")[1] for key in state if key.startswith(f"layer{n}.")}) for n in (1, 2, 3, 4))
     deep = "layer1.0.conv3.weight" in state
+    small = state["conv1.weight"].shape[0] == 16
     names = [name for name, (block, sizes) in _ARCHITECTURES.items()
-             if sizes == counts and (block is Bottleneck) == deep]
+             if sizes == counts and (block is Bottleneck) == deep and (name == SMALL) == small]
     if not names:
         return {}
     return {"netP": names[0], "task": "regression" if len(head) == 1 else "classification",

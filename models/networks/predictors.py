@@ -14,8 +14,10 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 from models.networks.losses import TASKS
 from util.errors import UserError
 
-# netP: block, and number of blocks at each of the four sizes. All but the first are torchvision's own networks.
+SMALL = "resnet10_small"
+# netP: block, and number of blocks at each of the four sizes. All but the first two are torchvision's own networks.
 _ARCHITECTURES = {
+    SMALL: (BasicBlock, (1, 1, 1, 1)),
     "resnet10": (BasicBlock, (1, 1, 1, 1)),
     "resnet18": (BasicBlock, (2, 2, 2, 2)),
     "resnet34": (BasicBlock, (3, 4, 6, 3)),
@@ -78,7 +80,7 @@ class PredictorNet(nn.Module):
         self.netP, self.task, self.input_nc = netP, task, input_nc
         self.num_classes = num_classes if task == "classification" else None
         self.backbone = _body(netP, input_nc)
-        self.feature_nc = 512 * _ARCHITECTURES[netP][0].expansion
+        self.feature_nc = (128 if netP == SMALL else 512) * _ARCHITECTURES[netP][0].expansion
         self.head = nn.Linear(self.feature_nc, self.num_classes or 1)
         self.register_buffer("image_mean", torch.zeros(1, input_nc, 1, 1))
         self.register_buffer("image_std", torch.ones(1, input_nc, 1, 1))
@@ -170,10 +172,25 @@ def _body(netP, input_nc):
     block, layers = _ARCHITECTURES[netP]
     body = ResNet(block, list(layers))
     body.fc = nn.Identity()
-    if input_nc != 3:
+    if netP == SMALL:
+        _keep_small_images_large(body, layers, input_nc)
+    elif input_nc != 3:
         body.conv1 = nn.Conv2d(input_nc, 64, kernel_size=7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(body.conv1.weight, mode="fan_out", nonlinearity="relu")  # as torchvision draws it
     return body
+
+
+def _keep_small_images_large(body, layers, input_nc):
+    """For images of some 32 to 64 pixels, of which a ResNet's first layers leave 8 to 16: a first convolution that
+    keeps their size, no pooling, and a quarter of the channels, so that a pass costs what it did."""
+    body.inplanes = 16
+    body.conv1 = nn.Conv2d(input_nc, 16, kernel_size=3, padding=1, bias=False)
+    body.bn1, body.maxpool = nn.BatchNorm2d(16), nn.Identity()
+    for number, (channels, blocks) in enumerate(zip((16, 32, 64, 128), layers, strict=True), 1):
+        setattr(body, f"layer{number}", body._make_layer(BasicBlock, channels, blocks, stride=1 if number == 1 else 2))
+    for module in body.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _from_torchvision(state):

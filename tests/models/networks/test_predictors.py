@@ -55,6 +55,21 @@ def test_the_body_is_torchvisions(netP):
     assert {key: value.shape for key, value in ours.items()} == shapes
 
 
+def test_the_small_one_sees_what_the_others_first_layers_take_away():
+    """Of a 32-pixel image ResNet's first layers leave 8 pixels, and of those its last one: a pattern of single pixels
+    that differs from place to place is then all but gone. Here a quarter of the side is left at the end."""
+    sizes = {}
+    for name in ("resnet10_small", "resnet10"):
+        net = networks.define_P(name, 1)
+        net.backbone.layer1.register_forward_hook(lambda _, __, out, n=name: sizes.setdefault(n, []).append(out.shape))
+        net.backbone.layer4.register_forward_hook(lambda _, __, out, n=name: sizes.setdefault(n, []).append(out.shape))
+        net(images(1, 32))
+        assert net.features(images(1, 32)).shape == (2, net.feature_nc)
+    assert [s[-1] for s in sizes["resnet10_small"][:2]] == [32, 4]
+    assert [s[-1] for s in sizes["resnet10"][:2]] == [8, 1]
+    assert sum(p.numel() for p in networks.define_P("resnet10_small", 1).parameters()) < 0.4e6
+
+
 def test_label_units_travel_in_the_state_dict():
     trained = networks.define_P("resnet10", 1, label_mean=60.0, label_std=8.0).eval()
     fresh = networks.define_P("resnet10", 1).eval()
