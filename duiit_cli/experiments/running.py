@@ -37,6 +37,8 @@ def experiment(opt):
     sources = plan.sources_of(opt)
     labelled = [s for s in sources if plan.has_labels(s, opt)]
     chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
+    if not opt.methods and not opt.val_fraction:        # nobody is there to choose
+        chosen = [m for m in chosen if not m.choose]
     for line in refused:
         log.warning("%s", line)
     _check_files(opt, root, chosen)

@@ -6,6 +6,7 @@ A claim needs the corrected resampled t-test below 0.05 on at least five splits.
 """
 from dataclasses import dataclass
 
+from data.problems import counted
 from duiit_cli.experiments import words
 from duiit_cli.experiments.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, against_others, baseline, compare
 from duiit_cli.experiments.results import FLOOR
@@ -36,10 +37,18 @@ class _Judge:
 
     def verdict(self):
         tone, line = self._headline()
-        details = [self._other_unit(), self._paper(), self._holm(), self._floor(), self._coupling(),
+        details = [self._chosen(), self._other_unit(), self._paper(), self._holm(), self._floor(), self._coupling(),
                    *self._baselines(), *self._room()] if self.experiment.values(
             self.method.name, self.experiment.unit, self.experiment.metric) else []
         return Verdict(self.method.name, tone, line, tuple(d for d in details if d))
+
+    def _chosen(self):
+        """What validation patients took, of a method that chooses."""
+        e = self.experiment
+        taken = [cell.record["chosen"] for (name, _), cell in e.cells.items()
+                 if name == self.method.name and cell.record.get("chosen") in e.methods]
+        named = [f"{e.methods[m].title} on {taken.count(m)}" for m in e.methods if m in taken]
+        return f"Of {counted(len(taken), 'split')}, validation patients chose {', '.join(named)}." if taken else None
 
     # -- the headline ------------------------------------------------------------------------------------------
 

@@ -134,3 +134,13 @@ def test_classification_counts_the_other_way(folder):
     assert found.tone == SUPPORTED
     assert found.line.startswith("DUIIT (MRI → CT) raises the balanced accuracy by 0.200 against PURE-CT (95 % CI 0.1")
     assert any(d.startswith("It beats always answering the most frequent class: 0.80") for d in found.details)
+
+
+def test_a_method_that_chooses_says_what_was_chosen(folder):
+    folder.filled(splits=3, pure_ct=200.0, cyclegan_mri=160.0, duiit_mri=150.0)
+    methods = ["pure_ct", "cyclegan_mri", "duiit_mri", "mine"]
+    folder.plan(methods, 3, roles={"pure_ct": "pure", "cyclegan_mri": "cyclegan", "mine": "duiit"}, label_unit="years")
+    for split, chosen in enumerate(("duiit_mri", "cyclegan_mri", "duiit_mri")):
+        folder.cell("mine", split, 150.0, chosen=chosen)
+    assert judged(folder).details[0] == ("Of 3 splits, validation patients chose CycleGAN (MRI → CT) on 1, "
+                                         "DUIIT (MRI → CT) on 2.")
