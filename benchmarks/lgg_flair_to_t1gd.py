@@ -25,7 +25,7 @@ from options import presets
 from util.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-METHODS = "pure_ct,raw,cyclegan,duiit,oracle"
+METHODS = "pure_ct,raw,cyclegan,duiit,chosen,oracle"
 SEEDS_APART = 1000              # seeds of the splits of one assignment of roles: no two trainings share one
 
 
@@ -41,8 +41,8 @@ def arguments(words=None):
     parser.add_argument("--methods", default=METHODS, help="as `duiit experiment` takes them")
     parser.add_argument("--preset", type=Path, default=HERE / "lgg/lgg.toml", help="sizes and schedules")
     parser.add_argument("--train_patients", type=int, default=20, help="target patients to train on")
-    parser.add_argument("--val_patients", type=int, default=0, help="to validate on: nothing is chosen by it, so none")
-    parser.add_argument("--test_patients", type=int, default=26, help="target patients to test on")
+    parser.add_argument("--val_patients", type=int, default=6, help="to choose between DUIIT and CycleGAN by")
+    parser.add_argument("--test_patients", type=int, default=20, help="target patients to test on")
     parser.add_argument("--source_test_fraction", type=float, default=0.2,
                         help="source patients whom no translator learns from: on them labels and images are judged")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at once")

@@ -15,7 +15,9 @@ COLUMNS = (*KEY, *study_table.CELL)
 BASELINE, FLOOR = "pure_ct", "floor"
 NAMES = {FLOOR: "nothing (always the training mean)", BASELINE: "the target patients alone (PURE)",
          "raw_flair": "+ FLAIR as it is (raw)", "cyclegan_flair": "+ FLAIR translated by a CycleGAN",
-         "duiit_flair": "+ FLAIR translated by DUIIT", "oracle_flair": "+ the true T1 of the source patients (oracle)"}
+         "duiit_flair": "+ FLAIR translated by DUIIT",
+         "chosen_flair": "+ by DUIIT or CycleGAN, as validation chooses",
+         "oracle_flair": "+ the true T1 of the source patients (oracle)"}
 NOTE = ("Mean ± standard deviation over assignments of roles. All are drawn from the same patients, so their "
         "differences are not independent and the plain paired p is too small; the corrected one (Nadeau and Bengio) "
         "allows for that, and is strict where more is tested on than trained on. r is the correlation of the answer "
