@@ -113,29 +113,21 @@ class Study:
                 f"--jobs={args.jobs}", f"--device={args.device}"]
 
     def _gather(self, output, seed, split):
-        """Rows that are there already stay: what was trained beside them, to judge by, is not another measurement."""
-        there = {table.key(r) for r in self.rows}
-        self.rows += [r for r in table.gather(output, seed, split, self.settings) if table.key(r) not in there]
-        table.write(self.args.table, self.rows)
+        found = table.gather(output, seed, split, self.settings)
+        self.rows = study_table.add(self.args.table, found, table.COLUMNS, table.key, words=("split_by",))
 
 
 def main(words=None):
     args = arguments(words)
-    try:
+
+    def go():
         if args.summary:
-            print(table.summary(table.read(args.table)))
-            return 0
+            return 0, table.read(args.table)
         study = Study(args)
         print(layout.describe(study.pool), flush=True)
-        code = study.go()
-        print(table.summary(study.rows))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted", file=sys.stderr)
-        return 130
-    return code
+        return study.go(), study.rows
+
+    return study_table.run(go, table.summary)
 
 
 if __name__ == "__main__":

@@ -91,10 +91,10 @@ def units(args):
             yield from ((s, FIRST_SEED + number, methods) for s, methods, count in planned if number < count)
 
 
-def settings_of(setting):
-    """A digest of all that makes a setting's cells comparable, but for the program itself."""
-    made_of = [presets.read(str(_preset(setting))), setting.size, setting.mri_age, setting.ct, SLICES, VAL, TEST,
-               MRI_PATIENTS]
+def settings_of(setting, method):
+    """A digest of all that makes a method's cells in a setting comparable, but for the program itself."""
+    made_of = [presets.read(str(_preset(setting))), presets.read(_recipe(method)), setting.size, setting.mri_age,
+               setting.ct, SLICES, VAL, TEST, MRI_PATIENTS]
     return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
@@ -102,20 +102,27 @@ def _preset(setting):
     return HERE / "phantom" / f"{setting.sizes}.toml"
 
 
+def _recipe(method):
+    """A method of the study's own is a file here, any other a preset of the program."""
+    own = HERE / "phantom" / f"{method}.toml"
+    return str(own) if own.is_file() else method
+
+
 class Study:
     def __init__(self, args):
         self.args, self.began = args, time.monotonic()
         self.rows = study_table.read(args.table, COLUMNS, words=("setting",))
-        known = {name: settings_of(s) for name, s in SETTINGS.items()}
-        if any(r["settings"] != known.get(r["setting"]) for r in self.rows):
-            raise UserError(f"--table {args.table}: holds cells of other sizes or patients than these; give another "
-                            "file")
+        other = next((r for r in self.rows
+                      if r["settings"] != settings_of(SETTINGS[r["setting"]], r["method"])), None)
+        if other:
+            raise UserError(f"--table {args.table}: {other['setting']}, phantom {other['phantom']}, {other['method']} is "
+                            "of other sizes, patients or options than these; give another file")
 
     def go(self):
         """Runs what the table lacks; the exit status is 1 where a part failed."""
         failed = False
         for setting, seed, methods in units(self.args):
-            there = {study_table_key(r) for r in self.rows}
+            there = {key(r) for r in self.rows}
             missing = [m for m in methods if (setting.name, seed, m) not in there]
             if missing and time.monotonic() - self.began < self.args.hours * 3600:
                 failed |= self._phantom(setting, seed, missing)
@@ -127,12 +134,9 @@ class Study:
         code = self._experiment(setting, seed, methods, folder)
         if code not in (0, 1):
             sys.exit(code)
-        there = {study_table_key(r) for r in self.rows}
-        found = [{"setting": setting.name, "phantom": seed, **row}
-                 for row in study_table.rows_of(folder / "E", settings_of(setting))]
-        self.rows += [r for r in found if study_table_key(r) not in there]
-        self.args.table.parent.mkdir(parents=True, exist_ok=True)
-        study_table.write(self.args.table, self.rows, COLUMNS, study_table_key)
+        found = [{"setting": setting.name, "phantom": seed, **row, "settings": settings_of(setting, row["method"])}
+                 for row in study_table.rows_of(folder / "E", "")]
+        self.rows = study_table.add(self.args.table, found, COLUMNS, key, words=("setting",))
         if not code and not self.args.keep:
             shutil.rmtree(folder)
         return bool(code)
@@ -146,35 +150,27 @@ class Study:
                 setting.mri_age, "--seed", seed)
             if made:
                 return made
-        words = [str(HERE / "phantom" / f"{m}.toml") if (HERE / "phantom" / f"{m}.toml").is_file() else m
-                 for m in methods]
         return study_table.call(
             "experiment", "--dataroot", folder / "data", "--output", folder / "E", "--splits", 1, "--seed", seed,
-            "--preset", _preset(setting), "--methods", ",".join(words), "--source_test_fraction", 0.1,
+            "--preset", _preset(setting), "--methods", ",".join(map(_recipe, methods)), "--source_test_fraction", 0.1,
             "--val_fraction", VAL / people, "--test_fraction", TEST / people, "--jobs", self.args.jobs, "--device",
             self.args.device)
 
 
-def study_table_key(row):
+def key(row):
     return tuple(row[k] for k in KEY)
 
 
 def main(words=None):
     args = arguments(words)
-    try:
+
+    def study():
         if args.summary:
-            print(summary.text(study_table.read(args.table, COLUMNS, words=("setting",))))
-            return 0
-        study = Study(args)
-        code = study.go()
-        print(summary.text(study.rows))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("error: interrupted; the same command goes on", file=sys.stderr)
-        return 130
-    return code
+            return 0, study_table.read(args.table, COLUMNS, words=("setting",))
+        found = Study(args)
+        return found.go(), found.rows
+
+    return study_table.run(study, summary.text)
 
 
 if __name__ == "__main__":

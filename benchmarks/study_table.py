@@ -3,7 +3,9 @@
 whatever machine.
 """
 import csv
+import fcntl
 import json
+import sys
 from pathlib import Path
 
 from duiit_cli.experiments.results import Experiment
@@ -53,6 +55,35 @@ def write(path, rows, columns, key):
     write_csv(path, [{k: "" if row.get(k) is None else row[k] for k in columns} for row in rows], columns)
 
 
+def add(path, rows, columns, key, words=()):
+    """Adds rows to a table that others may be adding to, and returns all that it holds then. A row that is there stays:
+    what was trained again beside new methods, to judge by, is not another measurement."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with open(f"{path}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        there = read(path, columns, words=words)
+        known = {key(r) for r in there}
+        there += [r for r in rows if key(r) not in known]
+        write(path, there, columns, key)
+    Path(f"{path}.lock").unlink(missing_ok=True)
+    return there
+
+
+def run(study, summary):
+    """What a study's main does: `study()` gives the exit status and the rows, `summary(rows)` what is printed of them;
+    errors are one line."""
+    try:
+        code, rows = study()
+        print(summary(rows))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return code
+
+
 def call(*words):
     """Exit status of `duiit`."""
     try:
@@ -65,9 +96,12 @@ def call(*words):
 # -- from an experiment ------------------------------------------------------------------------------------------
 
 def rows_of(folder, settings):
-    """Yields a row for every finished cell of the experiment in `folder`, which has one split."""
+    """Yields a row for every finished cell of the experiment in `folder`, which has one split. A cell whose translator
+    was not judged is not whole, and left to a later call."""
     experiment = Experiment(folder)
     for (name, _), cell in experiment.cells.items():
+        if name in experiment.translators and (name, 0) not in experiment.qualities:
+            continue
         validation = cell.record.get("validation", {}).get("by_patient", {})
         row = {**dict.fromkeys(CELL), "method": name, "extra_images": cell.counts.get("extra_images"),
                "chosen": cell.record.get("chosen", ""), "validation_mse_patient": validation.get("mse"),

@@ -3,7 +3,7 @@ import sys
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = str(Path(__file__).resolve().parent.parent)
 _ROOMS = ("options", "models", "data", "util")

@@ -21,7 +21,8 @@ def starting_point(opt, folder, states):
                             "go on with it by --continue_train, or remove the folder")
         states.clear()
         return None, False
-    differing = changed(opt, run_file.read(opt.checkpoints_dir, opt.name))
+    recorded = run_file.read(opt.checkpoints_dir, opt.name)
+    differing = changed(opt, recorded)
     if opt.epoch != "latest" or opt.load_iter or "epoch_count" in differing:
         log.info("starting from weights alone, with a new schedule")
         return None, True
@@ -33,6 +34,9 @@ def starting_point(opt, folder, states):
     if differing:
         raise UserError(f"--{differing[0]}: the run goes on as it began, and this changes what it computes; leave it "
                         "out, or start anew from weights alone with --epoch best or --epoch N")
+    if hasattr(opt, "push") and "push" not in recorded:
+        raise UserError(f"--name {opt.name}: was begun by an earlier version, which pushed the generator another way; "
+                        "start anew, or from weights alone with --epoch best or --epoch N")
     return path, True
 
 

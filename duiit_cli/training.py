@@ -177,7 +177,7 @@ class TrainingRun:
 
     def _step(self, batch):
         self.guard.before_step()
-        self.model.progress = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
+        self.model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
         self.model.measuring = (self.steps + 1) % self.opt.print_freq == 0
         self.model.set_input(batch)
         self.model.optimize_parameters()

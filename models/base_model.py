@@ -22,10 +22,10 @@ class BaseModel(ABC):
     """Subclasses fill loss_names (`self.loss_<name>`), model_names (`self.net<name>`), visual_names (`self.<name>`)
     and optimizers in __init__, and implement set_input, forward and optimize_parameters.
 
-    progress: share of the training that is done, in [0, 1], which the training loop keeps; 1 for whoever makes steps
+    share_done: share of the training that is done, in [0, 1], which the training loop keeps; 1 for whoever makes steps
     without it. measuring: True in the steps whose gradients are to be told apart by the terms of the loss."""
 
-    progress = 1.0
+    share_done = 1.0
     measuring = False
 
     def __init__(self, opt):
@@ -39,6 +39,7 @@ class BaseModel(ABC):
         self.metric = 0                     # what lr_policy plateau watches: the latest validation error
         self.restored = False               # True: a training state brings the weights, so setup loads none
         self.gradient_norms = OrderedDict()
+        self.term_norms = OrderedDict()     # of the terms of the loss, in a step that is measured
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
@@ -130,8 +131,10 @@ class BaseModel(ABC):
         return OrderedDict((n, v.detach().item() if isinstance(v, torch.Tensor) else float(v)) for n, v in losses)
 
     def get_current_norms(self):
-        """{norm_<optimizer>: length of the gradient of its last step, over all its networks}."""
-        return OrderedDict((f"norm_{name}", float(norm)) for name, norm in self.gradient_norms.items())
+        """{norm_<optimizer>: length of the gradient of its last step, over all its networks}, and norm_<term> where the
+        step was measured."""
+        norms = {**self.gradient_norms, **self.term_norms}
+        return OrderedDict((f"norm_{name}", float(norm)) for name, norm in norms.items())
 
     def watched(self):
         """({name: scalar tensor}) of the last step, all of which must be finite: losses and gradient norms."""

@@ -146,6 +146,7 @@ class CycleGANModel(BaseModel):
         the activations of two passes through a generator are in memory at once, whatever the number of sources.
         """
         self.loss_G = 0.0
+        self.term_norms.clear()
         for term in self.generator_terms():
             term.backward()
             self.loss_G += term.detach()
@@ -189,7 +190,7 @@ class CycleGANModel(BaseModel):
             gradients = torch.autograd.grad(term, list(generator.parameters()), retain_graph=True, allow_unused=True)
             found = [g for g in gradients if g is not None]
             if found:                           # a detached translation's term does not reach the generator
-                self.gradient_norms[name] = torch.nn.utils.get_total_norm(found)
+                self.term_norms[name] = torch.nn.utils.get_total_norm(found)
 
     def _identity_term(self, name, generator, real, weight):
         image = generator(real)

@@ -17,6 +17,8 @@ nothing yet.
 Whatever the push, P's running statistics are those of real target images alone, which is what P reads when it is
 validated, saved, calibrated and used: translations teach its weights and leave no trace in its statistics.
 """
+import torch
+
 from models import networks, prediction
 from models.cycle_gan_model import CycleGANModel
 from util.errors import UserError
@@ -39,7 +41,7 @@ class DuiitModel(CycleGANModel):
                                 help="statistics of the predictor's batch norm through which the generator is pushed: "
                                      "running ones, as for a new image, or the batch's (Eq. 3 to the letter)")
             parser.add_argument("--push_ramp", type=float, default=1 / 3, metavar="SHARE",
-                                help="share of the training in which the push grows from nothing to --lambda_pred "
+                                help="share of the epochs in which the push grows from nothing to --lambda_pred "
                                      "(0: full from the start)")
             parser.add_argument("--lr_P", type=float, default=0.001, help="learning rate of the predictor")
         return parser
@@ -71,6 +73,9 @@ class DuiitModel(CycleGANModel):
         if self.opt.lambda_pred > 0 and self.label_B is not None:
             self.loss_P_real = self.criterionP(self.netP(self.real_B), self.label_B)
             yield self.opt.lambda_pred * self.loss_P_real
+        elif self.opt.lambda_pred > 0:      # no lesson for P's weights, but its statistics are to be of these images
+            with torch.no_grad():
+                self.netP(self.real_B)
         yield from super().generator_terms()
 
     def _cycle_A_term(self, b):
@@ -92,7 +97,7 @@ class DuiitModel(CycleGANModel):
     def _ramped(self, fake):
         """The same image, whose gradient is that of the push at this point of the training."""
         ramp = self.opt.push_ramp
-        strength = min(1.0, self.progress / ramp) if ramp else 1.0
+        strength = min(1.0, self.share_done / ramp) if ramp else 1.0
         return fake if strength == 1 else fake.detach() + strength * (fake - fake.detach())
 
     def _lesson(self, fake, label):

@@ -24,6 +24,11 @@ _BAD_PATH = {errno.ENAMETOOLONG, errno.ENOTDIR, errno.EEXIST, errno.EINVAL, errn
 _TEMPORARY = ".duiit-tmp-"
 
 
+def file_name(text: str) -> str:
+    """`text` as the name of a file: whatever could lead to another folder becomes an underscore."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
+
+
 def natural_key(name: str | os.PathLike) -> list:
     """Sort key under which `slice2` comes before `slice10`, folder by folder, whatever the case of the letters."""
     text = str(name)

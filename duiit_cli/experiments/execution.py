@@ -54,7 +54,8 @@ def clear_damaged(root, todo):
     for task in todo.values():
         path = tasks.done_file(root, task)
         if path.is_file():
-            log.warning("%s is damaged, or of other settings: this part is done again", path)
+            if task.kind != plan.CHOICE:        # a choice costs nothing and is made anew with what it chooses from
+                log.warning("%s is damaged, or of other settings: this part is done again", path)
             path.unlink() if task.kind == plan.QUALITY else shutil.rmtree(path.parent)
 
 

@@ -2,7 +2,7 @@
 import re
 
 from duiit_cli.experiments.page import Table
-from util.files import write_csv, write_text
+from util.files import file_name, write_csv, write_text
 
 FIGURES, TABLES = "figures", "tables"
 # What LaTeX has to be told otherwise; one pass, so that nothing is replaced twice.
@@ -21,9 +21,10 @@ def write_exhibits(folder, exhibits):
 
 def _write_table(folder, table):
     rows = [[_text(cell) for cell in row] for row in table.rows]
-    write_csv(folder / f"{table.name}.csv", rows, table.header)
-    write_text(folder / f"{table.name}.tex", latex(table), durable=False)
-    return [f"{table.name}.csv", f"{table.name}.tex"]
+    csv, tex = (f"{file_name(table.name)}.{kind}" for kind in ("csv", "tex"))
+    write_csv(folder / csv, rows, table.header)
+    write_text(folder / tex, latex(table), durable=False)
+    return [csv, tex]
 
 
 def latex(table):

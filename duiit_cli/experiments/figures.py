@@ -13,7 +13,7 @@ import numpy as np
 
 from duiit_cli.experiments import words
 from duiit_cli.experiments.results import FLOOR
-from util.files import atomic_path
+from util.files import atomic_path, file_name
 
 # Right on white paper; in the page each becomes a variable of its style. No other colour may be one of these.
 _TEXT, _MUTED, _LINE = "#1c2431", "#5b6677", "#dfe3e9"
@@ -41,7 +41,9 @@ class Picture:
         self.drawing.patch.set(facecolor="white", alpha=1)
         if self.svg:
             self.drawing.set_layout_engine("none")      # it stays as it was laid out for the page
-        names = [f"{self.name}.{kind}" for kind in ("svg", "pdf")]
+        names = [f"{file_name(self.name)}.{kind}" for kind in ("svg", "pdf")]
+        for text in self.drawing.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+            text.set_parse_math(False)              # a name with two $ is no formula
         with rc_context({"svg.hashsalt": self.description, "pdf.fonttype": 42}):      # journals refuse type 3
             for name in names:
                 undated = {"Date": None} if name.endswith("svg") else {"CreationDate": None}
@@ -139,9 +141,7 @@ def confusion(groups):
 def examples(name, header, rows):
     """Images side by side, for files only: the page embeds the images themselves. header, rows: as page.examples has
     them. None where no image can be read."""
-    from matplotlib.image import imread
-
-    found = [(f"{title}\n{subtitle}", [None if p is None or not p.is_file() else imread(p) for p in paths])
+    found = [(f"{title}\n{subtitle}", [None if p is None else _image(p) for p in paths])
              for title, subtitle, paths in rows]
     if all(image is None for _, images in found for image in images):
         return None
@@ -156,6 +156,16 @@ def examples(name, header, rows):
         if column == 0:
             axes.set_ylabel(textwrap.fill(found[row][0], 24), fontsize=6, color=_TEXT)
     return Picture(name, name.replace("_", " "), "", figure)
+
+
+def _image(path):
+    """Pixels of a PNG, or None: the page shows as much as there is."""
+    from matplotlib.image import imread
+
+    try:
+        return imread(path)
+    except (OSError, SyntaxError, ValueError):      # missing; no PNG; damaged
+        return None
 
 
 # -- the common part ---------------------------------------------------------------------------------------------

@@ -88,17 +88,20 @@ def choose(words, sources, root, target="ct", labelled=None):
     if not wanted:
         raise UserError("; ".join(refused) or "--methods names no method")
     order = [BASELINE, *there, *wanted]
-    needed = {name: _candidate(name, method, {**there, **wanted}) for method in wanted.values()
-              for name in method.choose}
+    known = {**there, **wanted}
+    needed = {name: _candidate(name, method, known, lambda m: _impossible(m, sources, root, target, labelled))
+              for method in wanted.values() for name in method.choose}
     return sorted({BASELINE: there[BASELINE], **needed, **wanted}.values(), key=lambda m: order.index(m.name)), refused
 
 
-def _candidate(name, method, known):
+def _candidate(name, method, known, impossible):
     """One of the methods that `method` chooses from; they are compared too, whether they were asked for or not."""
     found = known.get(name)
     if found is None or found.choose or not found.predictor:
         raise UserError(f"--methods {method.recipe}: it chooses from {name}, which is no method that is trained here; "
                         f"there are {', '.join(n for n, m in known.items() if not m.choose)}")
+    if impossible(found):
+        raise UserError(f"--methods {method.recipe}: it chooses from {name}, which {impossible(found)}")
     return found
 
 

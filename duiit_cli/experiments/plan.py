@@ -19,6 +19,8 @@ from util.files import write_json
 NAME = "plan.json"
 TRANSLATOR, START, CELL, CHOICE, QUALITY = "translator", "start", "cell", "choice", "quality"
 PLACES = {TRANSLATOR: "translators", START: "starts", CELL: "cells", CHOICE: "cells"}
+# By these options a method is what it is called; a scale's are for methods that say nothing of them.
+DEFINING = {"lambda_pred", "guidance", "push", "push_ramp"}
 # No page, no windows, no weights of single epochs: of hundreds of trainings nobody would look at them.
 QUIET = {"no_html": True, "display_id": 0, "save_epoch_freq": 10**6, "keep": 1}
 
@@ -162,7 +164,7 @@ class Plan:
         table = "translator" if kind == TRANSLATOR else "predictor"
         whole = opt.preset_values
         scale = {**presets.top(whole), **whole.get(table, {}), **(whole.get("start", {}) if kind == START else {})}
-        scale = {k: v for k, v in scale.items() if k != "model"}
+        scale = {k: v for k, v in scale.items() if k != "model" and not (k in DEFINING and k in values)}
         model = values.get("model", "duiit" if kind == TRANSLATOR else "predictor")
         actions = self._actions(model, values.get("dataset_mode"))
         unknown = next((k for k in values if k not in actions), None)

@@ -49,7 +49,7 @@ def experiment(opt):
              ", ".join(f"{n} labelled {opt.split_by}s to {part}" for part, n in parts.items()))
     if opt.dry_run:
         return estimate.show(whole)
-    return _run(opt, whole, chosen)
+    return _run(opt, whole, chosen, before)
 
 
 def _before(root):
@@ -66,7 +66,7 @@ def _before(root):
     try:
         before = json.loads(path.read_text(encoding="utf-8"))
         return {**{k: before[k] for k in ("given", "created", "settings", "methods")},
-                "image_sizes": before.get("image_sizes")}
+                "version": before.get("duiit_version"), "image_sizes": before.get("image_sizes")}
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: remove it, and start again with the options that the experiment was begun "
                         "with; what is finished is kept") from None
@@ -115,16 +115,20 @@ def _check_files(opt, root, chosen):
         read_published(opt.published, [*presets.names(), *(m.name for m in chosen)])
 
 
-def _run(opt, whole, chosen):
+def _run(opt, whole, chosen, before):
     root = whole.root
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output {opt.output}: cannot be made ({error.strerror}); give another folder") from None
     with run_lock.hold(root, "works on this experiment; wait for it, stop it, or give another --output"):
+        todo = _to_do(whole)
+        begun = before.get("version") or __version__
+        if begun != __version__ and 0 < len(todo) < len(whole.tasks):
+            log.warning("--output %s: was begun by version %s, and what is missing is made by version %s: figures of "
+                        "both in one comparison may differ for that alone", opt.output, begun, __version__)
         whole.write()
         _write_settings(opt, chosen, root)
-        todo = _to_do(whole)
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
         execution.clear_damaged(root, todo)
         try:

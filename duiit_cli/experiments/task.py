@@ -7,6 +7,7 @@ translator.json, start.json, quality.json) is written last; where the task faile
 """
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -109,17 +110,19 @@ def _choose(root, task):
 
     cells = {need: json.loads((Path(root) / need / "cell.json").read_text(encoding="utf-8")) for need in task.needs}
     metric, unit = PRIMARY[task.about["task"]], f"by_{task.about['split_by']}"
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
     errors = {need: cell.get("validation", {}).get(unit, {}).get(metric) for need, cell in cells.items()}
-    unknown = next((need for need, error in errors.items() if error is None), None)
+    unknown = next((need for need, error in errors.items() if error is None or not math.isfinite(error)), None)
     if unknown:
-        raise UserError(f"{Path(root) / unknown}: holds no error of validation patients, and is to be chosen by it; "
-                        "remove the folder, and it is made again")
-    best = (max if metric in HIGHER_IS_BETTER else min)(errors, key=errors.get)
+        raise UserError(f"{Path(root) / unknown}: has no {metric} of validation patients ({unit.replace('_', ' ')}) to "
+                        "be chosen by, see its cell.json; label validation patients, or leave out the method that "
+                        "chooses")
+    best = min(reversed(task.needs), key=lambda need: sign * errors[need])        # of equals the last, the simplest
     folder = Path(root) / task.id
     shutil.rmtree(folder, ignore_errors=True)
     for part in ("results", "validation"):
         shutil.copytree(Path(root) / best / part, folder / part)
-    kept = {k: cells[best][k] for k in ("counts", "data", "predictor", "validation")}
+    kept = {k: cells[best][k] for k in ("counts", "data", "predictor", "validation", "seed", "split_seed")}
     return {"method": task.name, **kept, "chosen": best.split("/")[1],
             "validation_errors": {need.split("/")[1]: error for need, error in errors.items()}}
 

@@ -145,13 +145,14 @@ class _Judge:
             return ("Whether the coupling of translator and predictor helps cannot be said: there is no CycleGAN with "
                     "the same sources on the same splits.")
         title = self._called(plain[0].name)
+        what = "coupling" if self.method.translator else "choice"
         if not found.decided:
-            return f"Whether the coupling helps cannot be said: {self._undecided(found)}"
+            return f"Whether the {what} helps cannot be said: {self._undecided(found)}"
         if found.better:
-            return f"The coupling helps: against {title} it {self._effect(found)} ({evidence(found)})."
+            return f"The {what} helps: against {title} it {self._effect(found)} ({evidence(found)})."
         if found.worse:
-            return f"The coupling harms: against {title} it {self._effect(found)} ({evidence(found)})."
-        return (f"The coupling is not shown to help: against {title} its {self.metric} is {self._signed(found)} "
+            return f"The {what} harms: against {title} it {self._effect(found)} ({evidence(found)})."
+        return (f"The {what} is not shown to help: against {title} its {self.metric} is {self._signed(found)} "
                 f"({evidence(found, signed=True)}).")
 
     def _baselines(self):

@@ -23,12 +23,12 @@ def study(monkeypatch):
 
 def row(study, setting, phantom, method, error, **more):
     values = {**dict.fromkeys(study.COLUMNS), "setting": setting, "phantom": phantom, "method": method, "chosen": "",
-              "mse_patient": error, "settings": study.settings_of(study.SETTINGS[setting])}
+              "mse_patient": error, "settings": study.settings_of(study.SETTINGS[setting], method)}
     return values | more
 
 
 def table(study, path, rows):
-    study.study_table.write(path, rows, study.COLUMNS, study.study_table_key)
+    study.study_table.write(path, rows, study.COLUMNS, study.key)
     return path
 
 
@@ -45,6 +45,7 @@ def test_what_stands_in_the_table_is_not_run_again(study, tmp_path):
     path = table(study, tmp_path / "cells.csv", rows)
     words = ["--work", str(tmp_path / "w"), "--table", str(path), "--stages", "main", "--phantoms", "1", "--keep"]
     assert study.main([*words, "--settings", "small"]) == 0
+    assert not list(tmp_path.glob("*.lock"))
     phantom, experiment = commands
     assert phantom[:2] == ["data", "phantom"] and experiment[0] == "experiment"
     assert experiment[experiment.index("--methods") + 1] == "duiit_mri"
@@ -56,7 +57,7 @@ def test_cells_of_other_sizes_are_refused(study, tmp_path, capsys):
     study, commands = study
     path = table(study, tmp_path / "cells.csv", [row(study, "small", 1000, "pure_ct", 1.0, settings="0ther")])
     assert study.main(["--work", str(tmp_path), "--table", str(path)]) == 2
-    assert "holds cells of other sizes" in capsys.readouterr().err and not commands
+    assert "phantom 1000, pure_ct is of other sizes" in capsys.readouterr().err and not commands
 
 
 def test_the_summary_by_hand(study, tmp_path):
@@ -72,7 +73,7 @@ def test_the_summary_by_hand(study, tmp_path):
     text = study.summary.text(study.study_table.read(path, study.COLUMNS, words=("setting",)))
     line = next(part for part in text.splitlines() if "by DUIIT" in part)
     assert line == ("| + **by DUIIT** (joint, push running) | 3 | 160 ± 40 | 80 % | -160 (0.005) | -50 (0.102) | "
-                    "3 of 3 |")
+                    "3, 0, 0 |")
 
 
 def test_methods_and_sizes_are_presets_that_exist(study):

@@ -126,7 +126,7 @@ def test_the_generator_is_pushed_through_the_statistics_that_are_asked_for(make,
 def test_the_push_sets_in_with_the_training_and_the_lesson_does_not(toy, words, progress, strength):
     translation = factor_grads(toy("--model duiit --lambda_pred 0"))
     model = toy(f"{DUIIT} --push_ramp 0.4 {words}")
-    model.progress = progress
+    model.share_done = progress
     g_a, _, p = factor_grads(model)
     assert g_a - translation[0] == pytest.approx(LAMBDA * 100 * strength, rel=1e-4, abs=1e-7)
     assert p == pytest.approx(LAMBDA * (-2.0 if "real" in words else -1.5), rel=1e-4)
@@ -145,6 +145,28 @@ def test_gradients_are_told_apart_by_the_terms_of_the_loss(toy):
     assert norms["norm_adversarial"] == pytest.approx(abs(adversarial), rel=1e-4)
     assert norms["norm_cycle"] == pytest.approx(10 * 3 * 0.3, rel=1e-4)
     assert norms["norm_prediction"] == pytest.approx(LAMBDA * 100, rel=1e-4)
+
+
+@pytest.mark.parametrize("words", ["--sources mri,pet", "--sources mri --push batch --push_ramp 0",
+                                   "--sources mri --guidance real --gan_mode wgangp"])
+def test_measuring_changes_nothing_that_is_learned(make, steps, words):
+    found = []
+    for measuring in (False, True):
+        model, loader = make(f"--model duiit --lambda_pred 0.1 {words}")
+        model.measuring = measuring
+        steps(model, loader, 3)
+        found.append({f"{n}.{k}": v.clone() for n in model.model_names for k, v in model.net(n).state_dict().items()})
+        assert bool(model.term_norms) == measuring
+    assert all(torch.equal(found[1][k], v) for k, v in found[0].items())
+
+
+def test_without_labels_the_predictors_statistics_still_follow_the_target(toy, make):
+    model, loader = make("--model duiit --sources mri --lambda_pred 1")
+    model.set_input(next(iter(loader)))
+    model.label_B = None
+    before = model.netP.backbone.bn1.running_mean.clone()
+    model.backward_G()
+    assert not torch.equal(model.netP.backbone.bn1.running_mean, before)
 
 
 # ---- lambda_pred 0 and detached are CycleGAN ------------------------------------------------------------------------

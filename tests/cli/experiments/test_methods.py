@@ -60,6 +60,19 @@ def test_what_is_chosen_from_is_compared_too(tmp_path):
         methods.choose(str(file), ["mri"], tmp_path)
 
 
+def test_a_scale_does_not_take_from_a_method_what_it_is_called_by(tmp_path, phantom):
+    mine = tmp_path / "mine.toml"
+    mine.write_text('[method]\ntitle = "Mine"\ntable = "MRI"\nsources = ["mri"]\n[translator]\nmodel = "duiit"\n'
+                    'sources = "mri"\nguidance = "detached"\nlr = 0.1\n[predictor]\nmodel = "predictor"\n')
+    scale = tmp_path / "scale.toml"
+    scale.write_text('[translator]\nguidance = "real"\npush = "batch"\nlr = 0.5\n')
+    opt = ExperimentOptions().parse(["--dataroot", str(phantom), "--output", str(tmp_path / "E"), "--splits", "1",
+                                     "--preset", str(scale), "--device", "cpu"])
+    chosen, _ = methods.choose(str(mine), ["mri"], phantom)
+    words = Plan(opt, chosen).tasks["translators/mine/split_00"].words
+    assert {"--guidance=detached", "--push=batch", "--lr=0.5"} <= set(words)
+
+
 # -- what the appendix says ----------------------------------------------------------------------------------------
 
 # name: (netP, batch, lr, weight decay, starts from another training) of the predictor.

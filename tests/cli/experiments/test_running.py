@@ -121,13 +121,14 @@ def test_the_ventricles_of_its_translations_are_measured(finished):
 def test_validation_patients_choose_between_the_coupling_and_none(tmp_path, duiit, words):
     """What it was asked for brings what it chooses from; it stands in the report as a method of its own."""
     folder = tmp_path / "E"
-    assert duiit(*words(folder, "--splits", 1, "--methods", "chosen_mri", "--jobs", 2)) == 0
+    assert duiit(*words(folder, "--splits", 1, "--methods", "chosen_mri", "--jobs", 2, "--seed", 3)) == 0
     cells = {p.parts[-3]: json.loads(p.read_text()) for p in folder.glob("cells/*/split_00/cell.json")}
     assert set(cells) == {"pure_ct", "duiit_mri", "cyclegan_mri", "chosen_mri"}
     errors = {m: cells[m]["validation"]["by_patient"]["mse"] for m in ("duiit_mri", "cyclegan_mri")}
     chosen = cells["chosen_mri"]
     assert chosen["validation_errors"] == errors and chosen["chosen"] == min(errors, key=errors.get)
     best = cells[chosen["chosen"]]
+    assert (chosen["seed"], chosen["split_seed"]) == (3, 3)
     assert chosen["predictor"] == best["predictor"] and chosen["predictor"] != chosen["validation"]
     patients = {line.split(",")[2] for line in (folder / "cells/chosen_mri/split_00/validation/predictions.csv")
                 .read_text().splitlines()[1:]}
