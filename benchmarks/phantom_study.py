@@ -115,8 +115,9 @@ class Study:
         other = next((r for r in self.rows
                       if r["settings"] != settings_of(SETTINGS[r["setting"]], r["method"])), None)
         if other:
-            raise UserError(f"--table {args.table}: {other['setting']}, phantom {other['phantom']}, {other['method']} is "
-                            "of other sizes, patients or options than these; give another file")
+            cell = ", ".join(str(other[k]) for k in KEY)
+            raise UserError(f"--table {args.table}: the cell {cell} is of other sizes, patients or options than these; "
+                            "give another file")
 
     def go(self):
         """Runs what the table lacks; the exit status is 1 where a part failed."""

@@ -57,7 +57,7 @@ def test_cells_of_other_sizes_are_refused(study, tmp_path, capsys):
     study, commands = study
     path = table(study, tmp_path / "cells.csv", [row(study, "small", 1000, "pure_ct", 1.0, settings="0ther")])
     assert study.main(["--work", str(tmp_path), "--table", str(path)]) == 2
-    assert "phantom 1000, pure_ct is of other sizes" in capsys.readouterr().err and not commands
+    assert "the cell small, 1000, pure_ct is of other sizes" in capsys.readouterr().err and not commands
 
 
 def test_the_summary_by_hand(study, tmp_path):
