@@ -77,15 +77,22 @@ def test_prediction_loss_reaches_every_generator_weight(make, guidance, reaches)
     assert weights
 
 
-@pytest.mark.parametrize("push", ["running", "batch"])
-def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push):
-    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance real --push {push}")
+def beside_real_images_only(model, loader):
+    """Gradients of one step in the model, and in a copy of its predictor, returned, that real target images alone
+    taught."""
     model.set_input(next(iter(loader)))
     reference = create_model(model.opt).netP.train()
     reference.load_state_dict(model.netP.state_dict())
     model.optimizer_P.zero_grad()
     model.backward_G()
     model.criterionP(reference(model.real_B), model.label_B).backward()
+    return reference
+
+
+@pytest.mark.parametrize("push", ["running", "batch"])
+def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push):
+    model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance real --push {push}")
+    reference = beside_real_images_only(model, loader)
     for mine, real_only in zip(model.netP.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(mine.grad, real_only.grad, rtol=1e-4, atol=1e-6)
         assert mine.requires_grad
@@ -95,12 +102,7 @@ def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push
 @pytest.mark.parametrize("guidance", ["joint", "real", "detached"])
 def test_the_predictors_statistics_are_those_of_real_target_images(make, guidance, push):
     model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance {guidance} --push {push}")
-    model.set_input(next(iter(loader)))
-    reference = create_model(model.opt).netP.train()
-    reference.load_state_dict(model.netP.state_dict())
-    model.optimizer_P.zero_grad()
-    model.backward_G()
-    model.criterionP(reference(model.real_B), model.label_B).backward()
+    reference = beside_real_images_only(model, loader)
     for (name, mine), real_only in zip(model.netP.named_buffers(), reference.buffers(), strict=True):
         assert torch.equal(mine, real_only), name
     assert model.netP.training
