@@ -66,8 +66,9 @@ class Study:
 
     def _digest(self):
         args = self.args
-        made_of = [presets.read(str(args.preset)), args.train_patients, args.val_patients, args.test_patients,
-                   args.source_test_fraction, self.pool.ages, self.pool.slices]
+        recipes = {name: presets.read(name) for name in presets.names() if name.endswith(f"_{methods.ALIKE}")}
+        made_of = [presets.read(str(args.preset)), presets.read(methods.BASELINE), recipes, args.train_patients,
+                   args.val_patients, args.test_patients, args.source_test_fraction, self.pool.ages, self.pool.slices]
         return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=4).hexdigest()
 
     def go(self):
