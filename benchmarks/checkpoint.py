@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 import duiit_cli  # noqa: F401 - makes `models`, `options` and `util` the project's own
-from models import create_model
-from options import TrainOptions
-from util import checkpoint
-from util.states import StateFiles
+from duiit.models import create_model
+from duiit.options import TrainOptions
+from duiit.util import checkpoint
+from duiit.util.states import StateFiles
 
 
 def paper_model(folder):

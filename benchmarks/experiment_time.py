@@ -16,10 +16,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import duiit_cli  # noqa: F401 - puts the project's own rooms first
-from data import create_dataset
-from data.phantom import PhantomSpec, write_phantom
-from models import create_model
-from options import TrainOptions
+from duiit.data import create_dataset
+from duiit.data.phantom import PhantomSpec, write_phantom
+from duiit.models import create_model
+from duiit.options import TrainOptions
 
 TRAININGS = {"translator": (["--preset", "duiit_mri", "--batch_size", "1"], 200, 1),
              "predictor": (["--preset", "pure_ct", "--batch_size", "4"], 100, 2)}

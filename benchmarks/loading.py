@@ -21,8 +21,8 @@ from PIL import Image
 from torchvision import transforms
 
 import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
-from data import create_dataset
-from options import TrainOptions
+from duiit.data import create_dataset
+from duiit.options import TrainOptions
 
 
 class PlainDataset(torch.utils.data.Dataset):

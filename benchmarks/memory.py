@@ -12,8 +12,8 @@ import tempfile
 import torch
 
 import duiit_cli  # noqa: F401  (makes `models` and `options` the project's own)
-from models import create_model
-from options import TrainOptions
+from duiit.models import create_model
+from duiit.options import TrainOptions
 
 
 def main():

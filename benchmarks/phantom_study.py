@@ -24,8 +24,8 @@ from pathlib import Path
 import study_table
 from phantom import summary
 
-from options import presets
-from util.errors import UserError
+from duiit.options import presets
+from duiit.util.errors import UserError
 
 HERE = Path(__file__).resolve().parent
 FIRST_SEED = 1000

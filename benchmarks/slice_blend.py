@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
-from data.modality_dataset import loader_of
-from data.transforms import blend_neighbours
-from duiit_cli.inference import load_model, read, target_intensity, translate
-from duiit_cli.testing import Truth
-from options import TestOptions
+from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.transforms import blend_neighbours
+from duiit_cli.inference.networks import load_model, read, target_intensity, translate
+from duiit_cli.evaluation.held_out import Truth
+from duiit.options import TestOptions
 
 
 def main():

@@ -8,11 +8,11 @@ import json
 import sys
 from pathlib import Path
 
-from duiit_cli.experiments.results import Experiment
+from duiit_cli.experiments.reporting.results import Experiment
 from duiit_cli.main import main as duiit
-from util import statistics
-from util.errors import UserError
-from util.files import write_csv
+from duiit.util import statistics
+from duiit.util.errors import UserError
+from duiit.util.files import write_csv
 
 PARTS = ("train", "val", "test")
 # Errors in years and years², image errors in HU or grey levels of 255 (mae) and dB (psnr), times in seconds. fidelity:

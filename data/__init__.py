@@ -5,15 +5,15 @@ import random
 import numpy as np
 import torch
 
-from util import distributed, plugins
-from util.errors import UserError
+from duiit.util import distributed, plugins
+from duiit.util.errors import UserError
 
 plugins.extend(__name__)
 
 
 def find_dataset_using_name(name):
     """The BaseDataset subclass behind `--dataset_mode name`. Raises UserError that lists what exists."""
-    from data.base_dataset import BaseDataset
+    from duiit.data.base_dataset import BaseDataset
 
     refusal = "--dataset_mode", f"no such data set; there are {', '.join(dataset_names())}"
     return plugins.find_class(__name__, name, "dataset", BaseDataset, refusal)

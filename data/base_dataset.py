@@ -1,6 +1,6 @@
 """What every data set is: upstream's contract, which plug-in files rely on, with its PIL transforms.
 
-The project's own data sets work on arrays of any depth (data/transforms.py); `get_params` and `get_transform` here
+The project's own data sets work on arrays of any depth (data/preparing/transforms.py); `get_params` and `get_transform` here
 serve data sets that were written for the toolkit and open their images with PIL.
 """
 import random
@@ -10,7 +10,7 @@ from functools import partial
 import torch
 from torchvision.transforms import v2
 
-from data.transforms import loading_size, round_up
+from duiit.data.preparing.transforms import loading_size, round_up
 
 
 class BaseDataset(torch.utils.data.Dataset, ABC):

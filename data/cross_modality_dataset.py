@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data import splits
-from data.modality_dataset import (
+from duiit.data import splits
+from duiit.data.modality_dataset import (
     PreparedDataset,
     check_batches,
     describe_labels,
@@ -19,7 +19,7 @@ from data.modality_dataset import (
     report_labels,
     typical_range,
 )
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 NOT_MODALITIES = ("truth",)              # scoring material that the phantom puts beside the modalities

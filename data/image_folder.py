@@ -1,9 +1,9 @@
 """The toolkit's plain list of image files, for plug-ins written for it; our own data sets go through `data.readers`."""
 from pathlib import Path
 
-from data.readers.walk import IMAGE_ENDINGS, list_files
-from util.errors import UserError
-from util.files import natural_key
+from duiit.data.readers.walk import IMAGE_ENDINGS, list_files
+from duiit.util.errors import UserError
+from duiit.util.files import natural_key
 
 IMG_EXTENSIONS = sorted({*IMAGE_ENDINGS, *(ending.upper() for ending in IMAGE_ENDINGS)})
 

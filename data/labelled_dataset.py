@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data import splits
-from data.cross_modality_dataset import modality_folders
-from data.modality_dataset import (
+from duiit.data import splits
+from duiit.data.cross_modality_dataset import modality_folders
+from duiit.data.modality_dataset import (
     PreparedDataset,
     check_batches,
     describe_labels,
@@ -18,7 +18,7 @@ from data.modality_dataset import (
     report_labels,
     typical_range,
 )
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 

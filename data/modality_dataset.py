@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data import augmentation, cohort, transforms
-from data.base_dataset import BaseDataset
-from data.labels import find_labelled_scans
-from util.errors import UserError
+from duiit.data.preparing import augmentation, cohort, transforms
+from duiit.data.base_dataset import BaseDataset
+from duiit.data.readers.labels import find_labelled_scans
+from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 

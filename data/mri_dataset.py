@@ -4,10 +4,10 @@ any folder of images, NIfTI volumes or DICOM series with labels.
 from dataclasses import replace
 from pathlib import Path
 
-from data.labels import find_labelled_scans
-from data.modality_dataset import ModalityDataset
-from data.slice import GREY, Scan, Slice
-from util.errors import UserError
+from duiit.data.readers.labels import find_labelled_scans
+from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.readers.slice import GREY, Scan, Slice
+from duiit.util.errors import UserError
 
 CHANNELS = {"pre": 0, "flair": 1, "post": 2}  # of a kaggle_3m TIFF; a missing contrast's channel repeats FLAIR
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from util.errors import UserError
-from util.files import write_csv
+from duiit.util.errors import UserError
+from duiit.util.files import write_csv
 
 NAME = "split.csv"
 PARTS = ("train", "val", "test")

@@ -2,15 +2,15 @@
 
 A is the source and B the target, or the other way round under --direction BtoA. Which part an image belongs to is said
 by its folder, so no split is drawn. Labels are optional: a labels.csv in --dataroot (file: trainA/007.png, or patient).
-8-bit images are scaled from 0..255, as the toolkit does; others as data/intensity.py says.
+8-bit images are scaled from 0..255, as the toolkit does; others as data/preparing/intensity.py says.
 """
 from pathlib import Path
 
-from data import splits
-from data.cross_modality_dataset import CrossModalityDataset
-from data.labels import find_labelled_scans
-from data.modality_dataset import ModalityDataset
-from util.errors import UserError
+from duiit.data import splits
+from duiit.data.cross_modality_dataset import CrossModalityDataset
+from duiit.data.readers.labels import find_labelled_scans
+from duiit.data.modality_dataset import ModalityDataset
+from duiit.util.errors import UserError
 
 # The patient is the folder below trainA, or, for images right in it, the name without its last number.
 PATIENT = r"^(?:train|val|test)[AB]/(?:([^/]+)/|([^/]+?)(?:[_\-. ]+(?:slice|img|image|s|z)?\d+)?(?:\.nii)?\.\w+$)"

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
-from options.parsing import Bounded, canonical, is_flag, is_list, option_actions
-from util.errors import UserError
-from util.logs import setup_logging
+from duiit.options.parsing import Bounded, canonical, is_flag, is_list, option_actions
+from duiit.util.errors import UserError
+from duiit.util.logs import setup_logging
 
 HELP = {"-h", "--help"}
 FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir", "plugins", "from_dir", "real",

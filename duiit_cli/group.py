@@ -3,7 +3,7 @@ from importlib import import_module
 
 import click
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
@@ -20,7 +20,7 @@ class Group(click.Group):
     def resolve_command(self, ctx, args):
         known = self.list_commands(ctx)
         if args[0] not in known and not ctx.resilient_parsing:
-            from options.parsing import nearest
+            from duiit.options.parsing import nearest
             raise UserError(f"unknown command {args[0]}{nearest(args[0], known)}; there are {', '.join(known)}")
         return super().resolve_command(ctx, args)
 

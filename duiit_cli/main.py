@@ -10,19 +10,19 @@ import click
 
 from duiit_cli import __version__
 from duiit_cli.group import SETTINGS, LazyGroup
-from util.errors import UserError
-from util.logs import setup_logging
+from duiit.util.errors import UserError
+from duiit.util.logs import setup_logging
 
 COMMANDS = {
-    "train": ("duiit_cli.train", "Train a model: translator and predictor jointly, or either alone."),
-    "test": ("duiit_cli.test", "Score a trained run on held-out images: a web page and metrics.json."),
-    "translate": ("duiit_cli.translate", "Turn a folder of source images into synthetic target images."),
-    "predict": ("duiit_cli.predict", "Predict the label of new target scans: one row a scan."),
-    "evaluate": ("duiit_cli.evaluate", "Say how good translated images are: FID and KID, HU errors, label fidelity."),
-    "experiment": ("duiit_cli.experiment", "Compare methods on your data over several splits, with a report."),
-    "import": ("duiit_cli.import_", "Make a run of networks that were trained with the CycleGAN toolkit."),
-    "export": ("duiit_cli.export", "Write a run's network as ONNX, TorchScript or PT2, compared with the original."),
-    "data": ("duiit_cli.data", "Check a data folder, or make a phantom one."),
+    "train": ("duiit_cli.commands.train", "Train a model: translator and predictor jointly, or either alone."),
+    "test": ("duiit_cli.commands.test", "Score a trained run on held-out images: a web page and metrics.json."),
+    "translate": ("duiit_cli.inference.translation", "Turn a folder of source images into synthetic target images."),
+    "predict": ("duiit_cli.inference.prediction", "Predict the label of new target scans: one row a scan."),
+    "evaluate": ("duiit_cli.commands.evaluate", "Say how good translated images are: FID and KID, HU errors, label fidelity."),
+    "experiment": ("duiit_cli.commands.experiment", "Compare methods on your data over several splits, with a report."),
+    "import": ("duiit_cli.commands.import_", "Make a run of networks that were trained with the CycleGAN toolkit."),
+    "export": ("duiit_cli.commands.export", "Write a run's network as ONNX, TorchScript or PT2, compared with the original."),
+    "data": ("duiit_cli.commands.data", "Check a data folder, or make a phantom one."),
 }
 
 

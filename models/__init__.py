@@ -1,13 +1,13 @@
 """Models: networks, losses and one training step. `--model foo_bar` is `FooBarModel` in `models/foo_bar_model.py`,
 here or in the `--plugins` folder."""
-from util import plugins
+from duiit.util import plugins
 
 plugins.extend(__name__)
 
 
 def find_model_using_name(name):
     """The BaseModel subclass behind `--model name`. Raises UserError that lists what exists."""
-    from models.base_model import BaseModel
+    from duiit.models.base_model import BaseModel
 
     refusal = "--model", f"no such model; there are {', '.join(model_names())}"
     return plugins.find_class(__name__, name, "model", BaseModel, refusal)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from models import networks
-from util import checkpoint, distributed
-from util.image_pool import ImagePool
+from duiit.models import networks
+from duiit.util import checkpoint, distributed
+from duiit.util.image_pool import ImagePool
 
 log = logging.getLogger(__name__)
 

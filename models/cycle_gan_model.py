@@ -10,10 +10,10 @@ import itertools
 
 import torch
 
-from models import networks
-from models.base_model import BaseModel
-from util.errors import UserError
-from util.image_pool import ImagePool
+from duiit.models import networks
+from duiit.models.base_model import BaseModel
+from duiit.util.errors import UserError
+from duiit.util.image_pool import ImagePool
 
 
 class CycleGANModel(BaseModel):

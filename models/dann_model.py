@@ -9,9 +9,10 @@ learns to tell the domains apart with its whole gradient, the trunk learns the o
 import torch
 import torch.nn.functional as F
 
-from models import networks, prediction
-from models.shared_trunk import SharedTrunkModel
-from util.errors import UserError
+from duiit.models import networks
+from duiit.models.parts import prediction
+from duiit.models.shared_trunk import SharedTrunkModel
+from duiit.util.errors import UserError
 
 
 class DannModel(SharedTrunkModel):

@@ -19,9 +19,10 @@ validated, saved, calibrated and used: translations teach its weights and leave 
 """
 import torch
 
-from models import networks, prediction
-from models.cycle_gan_model import CycleGANModel
-from util.errors import UserError
+from duiit.models import networks
+from duiit.models.parts import prediction
+from duiit.models.cycle_gan_model import CycleGANModel
+from duiit.util.errors import UserError
 
 
 class DuiitModel(CycleGANModel):

@@ -6,9 +6,10 @@ The trunk and the target's head are netP, an ordinary predictor. The heads of th
 there are several) serve training alone and are left behind when the run is used. A baseline of the paper (Yang and Xie
 2020), which starts it from a network trained on the target alone (`--weights_P`).
 """
-from models import networks, prediction
-from models.shared_trunk import SharedTrunkModel
-from util.errors import UserError
+from duiit.models import networks
+from duiit.models.parts import prediction
+from duiit.models.shared_trunk import SharedTrunkModel
+from duiit.util.errors import UserError
 
 
 class MultitaskModel(SharedTrunkModel):

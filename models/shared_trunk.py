@@ -5,9 +5,10 @@ tested, used and exported like one.
 """
 import torch
 
-from models import networks, prediction
-from models.base_model import BaseModel
-from util.errors import UserError
+from duiit.models import networks
+from duiit.models.parts import prediction
+from duiit.models.base_model import BaseModel
+from duiit.util.errors import UserError
 
 
 class SharedTrunkModel(BaseModel):

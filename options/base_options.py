@@ -5,10 +5,10 @@ CycleGAN toolkit can add their own through `modify_commandline_options`. The com
 """
 from pathlib import Path
 
-from options import presets
-from options.command_options import CommandOptions
-from options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
-from util.errors import UserError
+from duiit.options import presets
+from duiit.options.command_options import CommandOptions
+from duiit.options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
+from duiit.util.errors import UserError
 
 
 class BaseOptions(CommandOptions):

@@ -7,10 +7,10 @@ import argparse
 import sys
 from importlib import import_module
 
-from options import presets, run_file
-from options.parsing import OptionParser
-from util import plugins
-from util.errors import UserError
+from duiit.options import presets, run_file
+from duiit.options.parsing import OptionParser
+from duiit.util import plugins
+from duiit.util.errors import UserError
 
 # What belongs to one call of a command, not to the run: never taken over from train_opt.json.
 OWN_TO_THE_CALL = {"phase", "isTrain", "device", "gpu_ids", "num_threads", "verbose", "preset", "checkpoints_dir",
@@ -57,7 +57,7 @@ class CommandOptions:
 
     def options_of_all(self):
         """Names of the options of every model and data set that training knows."""
-        from options.train_options import TrainOptions
+        from duiit.options.train_options import TrainOptions
 
         parser = TrainOptions().initialize(OptionParser())
         for package, names in (("models", "model_names"), ("data", "dataset_names")):

@@ -2,9 +2,9 @@
 import argparse
 import os
 
-from options.base_options import BaseOptions
-from options.command_options import CommandOptions
-from options.parsing import COUNT, SEED, WEIGHT, Bounded
+from duiit.options.base_options import BaseOptions
+from duiit.options.command_options import CommandOptions
+from duiit.options.parsing import COUNT, SEED, WEIGHT, Bounded
 
 
 def age_law(text):

@@ -2,10 +2,10 @@
 import argparse
 from pathlib import Path
 
-from options import run_file
-from options.base_options import BaseOptions
-from options.parsing import nearest
-from util.errors import UserError
+from duiit.options import run_file
+from duiit.options.base_options import BaseOptions
+from duiit.options.parsing import nearest
+from duiit.util.errors import UserError
 
 DISTRIBUTION = ("fid", "kid", "is", "fd_efficientnet_lite0", "fd_predictor")
 PAIRED = ("mae", "psnr", "ssim")

@@ -1,11 +1,11 @@
 """Options of `duiit experiment`: what the trainings of a comparison have in common, and how they are run."""
 import argparse
 
-from options import presets
-from options.base_options import BaseOptions
-from options.command_options import CommandOptions
-from options.parsing import COUNT, POSITIVE, SEED, OptionParser, option_actions
-from util.errors import UserError
+from duiit.options import presets
+from duiit.options.base_options import BaseOptions
+from duiit.options.command_options import CommandOptions
+from duiit.options.parsing import COUNT, POSITIVE, SEED, OptionParser, option_actions
+from duiit.util.errors import UserError
 
 # Of the options that are shared with training, those that a comparison sets itself.
 OWN = {"dataroot", "sources", "split_seed", "dataset_mode", "direction", "seed", "device", "plugins", "cache_dir"}

@@ -1,6 +1,6 @@
 """Options of `duiit export`."""
-from options.test_options import RunOptions
-from util.errors import UserError
+from duiit.options.test_options import RunOptions
+from duiit.util.errors import UserError
 
 FORMATS = ("onnx", "torchscript", "pt2")
 

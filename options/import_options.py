@@ -2,8 +2,8 @@
 import argparse
 from pathlib import Path
 
-from options.base_options import BaseOptions
-from util.errors import UserError
+from duiit.options.base_options import BaseOptions
+from duiit.util.errors import UserError
 
 # Read off the weights where they are not given.
 INFERRED = ("netG", "ngf", "input_nc", "output_nc", "norm", "no_dropout", "upsample", "netD", "ndf", "n_layers_D",

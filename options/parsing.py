@@ -4,7 +4,7 @@ import difflib
 import math
 import re
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 
 class Bounded:

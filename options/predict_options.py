@@ -1,7 +1,7 @@
 """Options of `duiit predict`."""
-from options.parsing import FRACTION
-from options.test_options import RunOptions
-from util.errors import UserError
+from duiit.options.parsing import FRACTION
+from duiit.options.test_options import RunOptions
+from duiit.util.errors import UserError
 
 
 class PredictOptions(RunOptions):

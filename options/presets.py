@@ -2,15 +2,15 @@
 
 What stands at the top of a file holds for every training. A file may go on with tables: `[translator]` holds for
 models that translate, `[predictor]` for the others, `[start]` for the training that a predictor starts from, and
-`[method]` says of a comparison's method what no option says (duiit_cli/experiments/methods.py). Such a file speaks of
+`[method]` says of a comparison's method what no option says (duiit_cli/experiments/planning/methods.py). Such a file speaks of
 several models, so it may name options that the one at hand does not have.
 """
 import tomllib
 from functools import cache
 from pathlib import Path
 
-from options.parsing import check_value, nearest, option_actions
-from util.errors import UserError
+from duiit.options.parsing import check_value, nearest, option_actions
+from duiit.util.errors import UserError
 
 FOLDER = Path(__file__).parent / "presets"
 TABLES = ("method", "translator", "start", "predictor")
@@ -70,7 +70,7 @@ def of_training(values, model=None):
 
 def kind_of(model):
     """`translator` or `predictor`: which table speaks of the model of this name. Raises UserError."""
-    from models import find_model_using_name  # late: it imports torch
+    from duiit.models import find_model_using_name  # late: it imports torch
 
     return "translator" if hasattr(find_model_using_name(model), "translator") else "predictor"
 

@@ -2,9 +2,9 @@
 import json
 from pathlib import Path
 
-from options.parsing import nearest
-from util.errors import UserError
-from util.files import write_text
+from duiit.options.parsing import nearest
+from duiit.util.errors import UserError
+from duiit.util.files import write_text
 
 NAME = "train_opt.json"
 MANY = 10               # so many runs are listed where one is not found

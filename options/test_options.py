@@ -1,7 +1,7 @@
 """Options of the commands that work on a trained run: test, translate and predict."""
-from options.base_options import BaseOptions
-from options.parsing import WEIGHT, Bounded
-from util.errors import UserError
+from duiit.options.base_options import BaseOptions
+from duiit.options.parsing import WEIGHT, Bounded
+from duiit.util.errors import UserError
 
 
 class RunOptions(BaseOptions):

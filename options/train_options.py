@@ -1,8 +1,8 @@
 """Options of `duiit train`, and which of them may differ when a run goes on."""
-from options.base_options import BaseOptions
-from options.command_options import OWN_TO_THE_CALL
-from options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
-from util.errors import UserError
+from duiit.options.base_options import BaseOptions
+from duiit.options.command_options import OWN_TO_THE_CALL
+from duiit.options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
+from duiit.util.errors import UserError
 
 # What a run may go on with another value of: where things are, how fast it goes, what is written and when it stops.
 # Every other option is part of what is computed.

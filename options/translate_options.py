@@ -1,7 +1,7 @@
 """Options of `duiit translate`."""
-from options.parsing import COUNT
-from options.test_options import RunOptions
-from util.errors import UserError
+from duiit.options.parsing import COUNT
+from duiit.options.test_options import RunOptions
+from duiit.util.errors import UserError
 
 
 class TranslateOptions(RunOptions):

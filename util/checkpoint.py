@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from util.errors import UserError
-from util.files import atomic_path
+from duiit.util.errors import UserError
+from duiit.util.files import atomic_path
 
 MARK = b"duiit sha256 "
 COMMENT = len(MARK) + 64

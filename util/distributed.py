@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 PATIENCE = datetime.timedelta(hours=12)     # rank 0 may prepare data for hours; who has died is noticed at once
 BUCKET = 8 * 2**20                          # gradients averaged in one go, so that small ones travel together

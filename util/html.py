@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from dominate.tags import a, div, figcaption, figure, h2, img, p, table, tbody, td, th, thead, tr
 
-from util import chart
-from util.files import write_text
+from duiit.util import chart
+from duiit.util.files import write_text
 
 CSS = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--text:#1c2430;--muted:#667080;--line:#e1e5ea;--accent:#1f6fd1}

@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 CT_LIMITS = (-1024.0, 3000.0)   # HU; SynthRAD2023 clips to them and takes their width for the dynamic range
 BODY_HU = -500.0                # halfway between air and water

@@ -10,7 +10,7 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 # Only our own rooms speak at INFO: other libraries' chatter stays out unless it is a warning.

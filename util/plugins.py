@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 VARIABLE = "DUIIT_PLUGINS"

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
-from util import logs
+from duiit.util import logs
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 try:
     import fcntl

@@ -9,9 +9,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from util import checkpoint
-from util.errors import UserError
-from util.files import atomic_path
+from duiit.util import checkpoint
+from duiit.util.errors import UserError
+from duiit.util.files import atomic_path
 
 log = logging.getLogger(__name__)
 LATEST = "latest_state.pth"

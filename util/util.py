@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from util.files import atomic_path
+from duiit.util.files import atomic_path
 
 logger = logging.getLogger(__name__)
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from util import chart
-from util.errors import UserError
-from util.files import natural_key, write_csv, write_text
-from util.html import HTML, figures
-from util.progress import is_training_shown
-from util.util import save_image, tensor2im
-from util.visdom_link import VisdomLink
+from duiit.util import chart
+from duiit.util.errors import UserError
+from duiit.util.files import natural_key, write_csv, write_text
+from duiit.util.html import HTML, figures
+from duiit.util.progress import is_training_shown
+from duiit.util.util import save_image, tensor2im
+from duiit.util.visdom_link import VisdomLink
 
 logger = logging.getLogger(__name__)
 

@@ -17,12 +17,12 @@ import numpy as np
 from PIL import Image
 
 import duiit_cli  # noqa: F401 - puts the project's own rooms first
-from data.intensity import robust_range
-from data.mri_dataset import CHANNELS, MriDataset
-from data.readers import has_signal, read_scan
-from data.slice import DISPLAY, GREY
-from util.errors import UserError
-from util.files import atomic_folder, write_csv, write_json
+from duiit.data.preparing.intensity import robust_range
+from duiit.data.mri_dataset import CHANNELS, MriDataset
+from duiit.data.readers import has_signal, read_scan
+from duiit.data.readers.slice import DISPLAY, GREY
+from duiit.util.errors import UserError
+from duiit.util.files import atomic_folder, write_csv, write_json
 
 SOURCE, TARGET = "flair", "t1gd"
 CHANNEL_OF = {SOURCE: CHANNELS["flair"], TARGET: CHANNELS["post"]}

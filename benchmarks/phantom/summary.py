@@ -4,7 +4,7 @@ from statistics import mean
 
 from study_table import DASH, grid, mean_sd, p_value
 
-from util import statistics
+from duiit.util import statistics
 
 TITLES = {"small": "32 pixels", "older": "32 pixels, MRI patients older (68 ± 12 years)", "default": "64 pixels"}
 NAMES = {"floor": "nothing (always the training mean)", "pure_ct": "the CTs alone (PURE-CT)",

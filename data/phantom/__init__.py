@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from data.phantom.anatomy import FIELD_OF_VIEW
-from data.phantom.cohort import COHORTS, Person, draw_cohort
-from data.phantom.layouts import write_ct, write_mri, write_pet
-from util.errors import UserError
-from util.files import atomic_folder
+from duiit.data.phantom.anatomy import FIELD_OF_VIEW
+from duiit.data.phantom.cohort import COHORTS, Person, draw_cohort
+from duiit.data.phantom.layouts import write_ct, write_mri, write_pet
+from duiit.util.errors import UserError
+from duiit.util.files import atomic_folder
 
 __all__ = ["PhantomSpec", "PhantomSummary", "write_phantom"]
 

@@ -5,8 +5,8 @@ from statistics import NormalDist
 
 import numpy as np
 
-from data.phantom.anatomy import Head, draw_head
-from data.phantom.rendering import Scanner, draw_scanner
+from duiit.data.phantom.anatomy import Head, draw_head
+from duiit.data.phantom.rendering import Scanner, draw_scanner
 
 COHORTS = ("ct", "mri", "pet")  # the order is part of the seeding
 AGE_LIMITS = {"ct": (5.0, 80.0), "mri": (20.0, 80.0), "pet": (18.0, 90.0)}

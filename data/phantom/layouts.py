@@ -16,9 +16,9 @@ import tifffile
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, PositronEmissionTomographyImageStorage, generate_uid
 
-from data.phantom.anatomy import FIELD_OF_VIEW, slice_levels, slice_spacing, tissue_maps
-from data.phantom.cohort import NOISE, TRUTH_NOISE, Person
-from data.phantom.rendering import render_ct, render_mri, render_pet
+from duiit.data.phantom.anatomy import FIELD_OF_VIEW, slice_levels, slice_spacing, tissue_maps
+from duiit.data.phantom.cohort import NOISE, TRUTH_NOISE, Person
+from duiit.data.phantom.rendering import render_ct, render_mri, render_pet
 
 SCAN_DATE = "20000101"
 UID_ROOT = "2.25."                 # UIDs made of hashes need no registered root

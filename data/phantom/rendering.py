@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from data.phantom.anatomy import FIELD_OF_VIEW, TISSUES
+from duiit.data.phantom.anatomy import FIELD_OF_VIEW, TISSUES
 
 
 def _look(*values: float) -> dict[str, float]:

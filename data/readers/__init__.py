@@ -2,12 +2,12 @@
 
 One module per format. Nothing here knows of labels, windows or networks; every failure is a UserError naming the file.
 """
-from data.readers.age import parse_age
-from data.readers.common import has_signal
-from data.readers.finding import find_scans, stem_patient
-from data.readers.selection import select_slices, slice_indices
-from data.slice import Scan, Slice
-from util.files import natural_key
+from duiit.data.readers.age import parse_age
+from duiit.data.readers.common import has_signal
+from duiit.data.readers.finding import find_scans, stem_patient
+from duiit.data.readers.selection import select_slices, slice_indices
+from duiit.data.readers.slice import Scan, Slice
+from duiit.util.files import natural_key
 
 __all__ = ["find_scans", "has_signal", "header_age", "natural_key", "parse_age", "read_scan", "select_slices",
            "slice_indices", "stem_patient"]
@@ -21,17 +21,17 @@ def read_scan(scan: Scan) -> list[Slice]:
     """
     # Imported here: each format's library takes a part of a second that a cohort without it need not wait for.
     if scan.kind == "dicom":
-        from data.readers.dicom import read_series
+        from duiit.data.readers.dicom import read_series
         images, unit, geometry = read_series(scan.files)
         return _slices(scan, [(image, path, unit) for image, path in images], geometry)
     if scan.kind == "nifti":
-        from data.readers.nifti import read_nifti
+        from duiit.data.readers.nifti import read_nifti
         images, unit, geometry = read_nifti(scan.files[0], scan.unit)
         return _slices(scan, [(image, scan.files[0], unit) for image in images], geometry)
     if scan.kind == "numpy":
-        from data.readers.numpy_file import read_array as read
+        from duiit.data.readers.numpy_file import read_array as read
     else:
-        from data.readers.images import read_image as read
+        from duiit.data.readers.images import read_image as read
     served = []
     for path in scan.files:
         images, *meaning = read(path, scan.unit)
@@ -43,7 +43,7 @@ def header_age(scan: Scan) -> float | None:
     """The patient's age in years as the scan's own header tells it (DICOM only), else None."""
     if scan.kind != "dicom":
         return None
-    from data.readers.dicom import patient_age
+    from duiit.data.readers.dicom import patient_age
     return patient_age(scan.files[0])
 
 

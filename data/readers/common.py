@@ -8,8 +8,8 @@ from pathlib import Path, PurePath
 
 import numpy as np
 
-from data.slice import DISPLAY, GREY, HU
-from util.errors import UserError
+from duiit.data.readers.slice import DISPLAY, GREY, HU
+from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 

@@ -9,12 +9,12 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_rescale, get_decoder
 from pydicom.uid import UID
 
-from data.readers.age import parse_age
-from data.readers.common import AIR_HU, check_size, finish, notice, reading
-from data.readers.dicom_series import NOT_IMAGES, is_incomplete, slice_normal
-from data.readers.suv import suv_factor
-from data.slice import DISPLAY, GREY, HU, SUV, Geometry
-from util.errors import UserError
+from duiit.data.readers.age import parse_age
+from duiit.data.readers.common import AIR_HU, check_size, finish, notice, reading
+from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete, slice_normal
+from duiit.data.readers.suv import suv_factor
+from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV, Geometry
+from duiit.util.errors import UserError
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
 

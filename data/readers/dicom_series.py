@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from util.files import natural_key
+from duiit.util.files import natural_key
 
 log = logging.getLogger(__name__)
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from data.readers import dicom_series, numpy_file
-from data.readers.common import stem_of
-from data.readers.dicom_series import Series
-from data.readers.walk import (
+from duiit.data.readers import dicom_series, numpy_file
+from duiit.data.readers.common import stem_of
+from duiit.data.readers.dicom_series import Series
+from duiit.data.readers.walk import (
     IMAGE_ENDINGS,
     NIFTI_ENDINGS,
     NUMPY_ENDINGS,
@@ -18,9 +18,9 @@ from data.readers.walk import (
     is_mask,
     list_files,
 )
-from data.slice import Scan
-from util.errors import UserError
-from util.files import natural_key
+from duiit.data.readers.slice import Scan
+from duiit.util.errors import UserError
+from duiit.util.files import natural_key
 
 log = logging.getLogger(__name__)
 

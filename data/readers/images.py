@@ -5,9 +5,9 @@ import numpy as np
 import tifffile
 from PIL import Image
 
-from data.readers.common import check_size, finish, reading, settle_unit
-from data.slice import DISPLAY, GREY, HU, SUV
-from util.errors import UserError
+from duiit.data.readers.common import check_size, finish, reading, settle_unit
+from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
+from duiit.util.errors import UserError
 
 # Text chunks by which a PNG says what its unsigned integers mean: value in `Unit` = slope * stored + intercept.
 PNG_SLOPE, PNG_INTERCEPT, PNG_UNIT = "RescaleSlope", "RescaleIntercept", "Unit"

@@ -10,9 +10,9 @@ import nibabel as nib
 import numpy as np
 from nibabel import orientations as ornt
 
-from data.readers.common import check_size, finish, reading, settle_unit
-from data.slice import GREY, Geometry
-from util.errors import UserError
+from duiit.data.readers.common import check_size, finish, reading, settle_unit
+from duiit.data.readers.slice import GREY, Geometry
+from duiit.util.errors import UserError
 
 _SERVED = "LPS"
 

@@ -6,9 +6,9 @@ from typing import BinaryIO
 import numpy as np
 from numpy.lib import format as npy
 
-from data.readers.common import check_size, finish, reading, settle_unit
-from data.slice import DISPLAY
-from util.errors import UserError
+from duiit.data.readers.common import check_size, finish, reading, settle_unit
+from duiit.data.readers.slice import DISPLAY
+from duiit.util.errors import UserError
 
 
 def array_shape(path: Path) -> tuple[int, ...]:

@@ -3,7 +3,7 @@ import re
 from collections.abc import Sequence
 from typing import TypeVar
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 Item = TypeVar("Item")
 

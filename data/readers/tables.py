@@ -4,7 +4,7 @@ import io
 import re
 from pathlib import Path
 
-from data.readers.common import reading
+from duiit.data.readers.common import reading
 
 Rows = list[list[str]]
 

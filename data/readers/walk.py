@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
-from util.errors import UserError
-from util.files import natural_key
+from duiit.util.errors import UserError
+from duiit.util.files import natural_key
 
 log = logging.getLogger(__name__)
 

@@ -3,9 +3,9 @@
 Models, also plug-ins written for the public toolkit, use everything as `networks.<name>`. Nothing here knows of data
 or options beyond the few values that a function is given.
 """
-from models.networks.discriminators import CRITICS, NLayerDiscriminator, PixelDiscriminator, define_D
-from models.networks.gan_loss import GAN_MODES, GANLoss, cal_gradient_penalty
-from models.networks.generators import (
+from duiit.models.networks.discriminators import CRITICS, NLayerDiscriminator, PixelDiscriminator, define_D
+from duiit.models.networks.gan_loss import GAN_MODES, GANLoss, cal_gradient_penalty
+from duiit.models.networks.generators import (
     GENERATORS,
     ResnetBlock,
     ResnetGenerator,
@@ -13,14 +13,14 @@ from models.networks.generators import (
     UnetSkipConnectionBlock,
     define_G,
 )
-from models.networks.heads import LabelHead
-from models.networks.init import INIT_TYPES, init_net, init_weights
-from models.networks.losses import PredictionLoss
-from models.networks.norm import NORMS, Identity, get_norm_layer, statistics_kept
-from models.networks.predictors import PREDICTORS, PredictorNet, check_predictor_size, define_P
-from models.networks.reversal import DomainClassifier, reversal_strength, reverse_gradient
-from models.networks.schedulers import LR_POLICIES, get_scheduler
-from models.networks.sizes import check_critic_size, check_size, size_multiple
+from duiit.models.networks.heads import LabelHead
+from duiit.models.networks.init import INIT_TYPES, init_net, init_weights
+from duiit.models.networks.losses import PredictionLoss
+from duiit.models.networks.norm import NORMS, Identity, get_norm_layer, statistics_kept
+from duiit.models.networks.predictors import PREDICTORS, PredictorNet, check_predictor_size, define_P
+from duiit.models.networks.reversal import DomainClassifier, reversal_strength, reverse_gradient
+from duiit.models.networks.schedulers import LR_POLICIES, get_scheduler
+from duiit.models.networks.sizes import check_critic_size, check_size, size_multiple
 
 __all__ = [
     "CRITICS", "GAN_MODES", "GENERATORS", "INIT_TYPES", "LR_POLICIES", "NORMS", "PREDICTORS",

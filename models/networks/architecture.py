@@ -3,7 +3,7 @@
 Each function answers with the options that a network of this project or of the toolkit must have been made with, and
 with {} where the keys are not of such a network.
 """
-from models.networks.predictors import _ARCHITECTURES, SMALL, Bottleneck
+from duiit.models.networks.predictors import _ARCHITECTURES, SMALL, Bottleneck
 
 
 def of_generator(state):

@@ -1,9 +1,9 @@
 """Critics: PatchGAN and its 1x1 variant. They answer with a map of scores, one a patch, without a sigmoid."""
 from torch import nn
 
-from models.networks.init import init_net
-from models.networks.norm import get_norm_layer, needs_bias
-from util.errors import UserError
+from duiit.models.networks.init import init_net
+from duiit.models.networks.norm import get_norm_layer, needs_bias
+from duiit.util.errors import UserError
 
 CRITICS = ("basic", "n_layers", "pixel")
 

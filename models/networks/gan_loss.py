@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 GAN_MODES = ("lsgan", "vanilla", "wgangp")
 

@@ -7,9 +7,9 @@ import re
 import torch
 from torch import nn
 
-from models.networks.init import init_net
-from models.networks.norm import get_norm_layer, needs_bias
-from util.errors import UserError
+from duiit.models.networks.init import init_net
+from duiit.models.networks.norm import get_norm_layer, needs_bias
+from duiit.util.errors import UserError
 
 GENERATORS = ("resnet_9blocks", "resnet_6blocks", "resnet_4blocks", "resnet_3blocks", "unet_256", "unet_128")
 UPSAMPLES = ("transposed", "resize")

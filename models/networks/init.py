@@ -4,7 +4,7 @@ import logging
 import torch
 from torch import nn
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 

@@ -3,8 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from util import distributed
-from util.errors import UserError
+from duiit.util import distributed
+from duiit.util.errors import UserError
 
 TASKS = ("regression", "classification")
 PREDICTION_LOSSES = ("mse", "l1", "huber")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 # The stand-in for "no normalisation": a layer that hands its input through.
 Identity = nn.Identity

@@ -11,8 +11,8 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from models.networks.losses import TASKS
-from util.errors import UserError
+from duiit.models.networks.losses import TASKS
+from duiit.util.errors import UserError
 
 SMALL = "resnet10_small"
 # netP: block, and number of blocks at each of the four sizes. All but the first two are torchvision's own networks.

@@ -1,7 +1,7 @@
 """Learning-rate schedules, stepped once an epoch."""
 from torch.optim import lr_scheduler
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 LR_POLICIES = ("linear", "step", "plateau", "cosine")
 

@@ -1,7 +1,7 @@
 """Which image sizes the networks can take, said before training instead of by a shape error in the middle of it."""
-from models.networks.discriminators import critic_depth
-from models.networks.generators import resnet_blocks, unet_downs
-from util.errors import UserError
+from duiit.models.networks.discriminators import critic_depth
+from duiit.models.networks.generators import resnet_blocks, unet_downs
+from duiit.util.errors import UserError
 
 
 def size_multiple(netG):

@@ -8,7 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -78,8 +78,8 @@ def test_the_summary_by_hand(study, tmp_path):
 
 def test_methods_and_sizes_are_presets_that_exist(study):
     study, _ = study
-    from duiit_cli.experiments import methods
-    from options import presets
+    from duiit_cli.experiments.planning import methods
+    from duiit.options import presets
     there = set(methods.available(["mri"]))
     for stage in study.STAGES.values():
         for setting, names, _ in stage:

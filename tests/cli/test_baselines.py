@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from duiit_cli.main import main
-from models.shared_trunk import SharedTrunkModel
-from util import states
+from duiit.models.shared_trunk import SharedTrunkModel
+from duiit.util import states
 
 KINDS = ("multitask", "dann")
 

@@ -8,7 +8,7 @@ import pytest
 from click.shell_completion import BashComplete
 
 from duiit_cli.main import cli
-from options import TrainOptions
+from duiit.options import TrainOptions
 
 DUIIT = str(Path(sys.executable).with_name("duiit"))
 

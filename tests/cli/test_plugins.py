@@ -12,8 +12,8 @@ from click.shell_completion import BashComplete
 from PIL import Image
 
 from duiit_cli.main import cli
-from options import TestOptions, TrainOptions
-from util import plugins
+from duiit.options import TestOptions, TrainOptions
+from duiit.util import plugins
 
 MATERIAL = Path(__file__).parent.parent / "plugins"
 OLD, NEW = MATERIAL / "toolkit", MATERIAL / "toolkit_2025"
@@ -140,7 +140,7 @@ def test_the_toolkits_options_are_there(tmp_path, duiit, pairs, model):
     words = ["--plugins", str(OLD), "--model", model, "--dataroot", str(pairs), "--device", "cpu"]
     opt = TrainOptions().parse([*words, "--checkpoints_dir", str(tmp_path), "--name", "run"])
     assert not [name for name in f"{BASE} {TRAIN}".split() if not hasattr(opt, name)]
-    from options import run_file
+    from duiit.options import run_file
 
     run_file.write(tmp_path / "run", opt, "0")
     opt = TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "run", "--device", "cpu"])
@@ -208,7 +208,7 @@ def test_own_names_win_and_say_so(tmp_path, capsys, duiit):
 
 
 def test_another_folder_takes_the_place_of_the_first(tmp_path):
-    from models import find_model_using_name, model_names
+    from duiit.models import find_model_using_name, model_names
 
     found = []
     for folder in ("a", "b"):

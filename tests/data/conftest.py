@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from options import TrainOptions
+from duiit.options import TrainOptions
 
 
 def write_cohort(folder, patients, labels=(), slices=2, size=(20, 20), seed=0):

@@ -4,12 +4,13 @@ import pytest
 import torch
 from PIL import Image
 
-import data
-from data import cohort, create_dataset, find_dataset_using_name, readers
-from data.cross_modality_dataset import CrossModalityDataset
-from data.labelled_dataset import LabelledDataset
-from data.unaligned_dataset import UnalignedDataset
-from util.errors import UserError
+from duiit import data
+from duiit.data.preparing import cohort
+from duiit.data import create_dataset, find_dataset_using_name, readers
+from duiit.data.cross_modality_dataset import CrossModalityDataset
+from duiit.data.labelled_dataset import LabelledDataset
+from duiit.data.unaligned_dataset import UnalignedDataset
+from duiit.util.errors import UserError
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data import CustomDatasetDataLoader
+from duiit.data import CustomDatasetDataLoader
 
 
 class Drawing(torch.utils.data.Dataset):

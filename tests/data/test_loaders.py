@@ -12,13 +12,13 @@ import tifffile
 from PIL import Image
 from pydicom.data import get_testdata_file
 
-from data.ct_dataset import CtDataset
-from data.image_folder import make_dataset
-from data.mri_dataset import MriDataset
-from data.pet_dataset import PetDataset
-from data.readers import has_signal, read_scan
-from data.slice import DISPLAY, GREY, HU
-from util.errors import UserError
+from duiit.data.ct_dataset import CtDataset
+from duiit.data.image_folder import make_dataset
+from duiit.data.mri_dataset import MriDataset
+from duiit.data.pet_dataset import PetDataset
+from duiit.data.readers import has_signal, read_scan
+from duiit.data.readers.slice import DISPLAY, GREY, HU
+from duiit.util.errors import UserError
 
 DEFAULTS = SimpleNamespace()
 

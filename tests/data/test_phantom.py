@@ -11,11 +11,11 @@ import pydicom
 import pytest
 import tifffile
 
-from data.phantom import PhantomSpec, write_phantom
-from data.phantom.anatomy import FIELD_OF_VIEW, TISSUES, slice_levels, tissue_maps
-from data.phantom.cohort import AGE_LIMITS, draw_cohort
-from data.phantom.rendering import CT_HU, render_ct
-from util.errors import UserError
+from duiit.data.phantom import PhantomSpec, write_phantom
+from duiit.data.phantom.anatomy import FIELD_OF_VIEW, TISSUES, slice_levels, tissue_maps
+from duiit.data.phantom.cohort import AGE_LIMITS, draw_cohort
+from duiit.data.phantom.rendering import CT_HU, render_ct
+from duiit.util.errors import UserError
 
 TINY = PhantomSpec(size=24, slices=3, ct_patients=3, mri_patients=3, pet_patients=5)
 

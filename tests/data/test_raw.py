@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.cross_modality_dataset import CrossModalityDataset
-from data.labelled_dataset import LabelledDataset
-from util.errors import UserError
+from duiit.data.cross_modality_dataset import CrossModalityDataset
+from duiit.data.labelled_dataset import LabelledDataset
+from duiit.util.errors import UserError
 
 CT_AGES, MRI_AGES, PET_AGES = [30, 40, 50, 20, 35], [60, 65, 70, 75], [50, 45]
 

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from data import splits
-from util.errors import UserError
+from duiit.data import splits
+from duiit.util.errors import UserError
 
 
 def rows(*patients, slices=1):

@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from data import create_dataset
-from models import create_model
-from options import TrainOptions
-from util import checkpoint
+from duiit.data import create_dataset
+from duiit.models import create_model
+from duiit.options import TrainOptions
+from duiit.util import checkpoint
 
 torch.set_num_threads(1)
 

@@ -4,12 +4,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from data import create_dataset
-from models import create_model, find_model_using_name, get_option_setter
-from models.base_model import BaseModel
-from options import TestOptions, run_file
-from util import checkpoint
-from util.errors import UserError
+from duiit.data import create_dataset
+from duiit.models import create_model, find_model_using_name, get_option_setter
+from duiit.models.base_model import BaseModel
+from duiit.options import TestOptions, run_file
+from duiit.util import checkpoint
+from duiit.util.errors import UserError
 
 DUIIT = "--model duiit --sources mri --lambda_pred 0.1 --pool_size 3"
 
@@ -183,7 +183,7 @@ def test_predictor_refuses_single_small_images(make):
 
 
 def test_initial_weights_are_not_asked_for_again_when_going_on(options):
-    from models.prediction import make_predictor
+    from duiit.models.parts.prediction import make_predictor
     opt = options("--model predictor", weights_P="gone.pth", labels_known=3)
     with pytest.raises(UserError, match="gone.pth"):
         make_predictor(opt, 1)
@@ -192,7 +192,7 @@ def test_initial_weights_are_not_asked_for_again_when_going_on(options):
 
 
 def test_making_a_predictor_draws_no_number_of_the_run():
-    from models.prediction import make_predictor
+    from duiit.models.parts.prediction import make_predictor
     opt = SimpleNamespace(seed=3, task="regression", isTrain=True, continue_train=False, weights_P=None,
                           netP="resnet10")
     torch.manual_seed(5)

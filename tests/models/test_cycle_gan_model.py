@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 
 def loss(model, name):
@@ -103,7 +103,7 @@ def test_a_step_moves_critics_by_their_own_loss_only(make):
 # ---- names and directions -------------------------------------------------------------------------------------------
 
 def test_names_are_the_toolkits(options):
-    from models import create_model
+    from duiit.models import create_model
     model = create_model(options("--model cycle_gan --lambda_identity 0.5"))
     assert model.loss_names == ["D_A", "G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B"]
     assert model.visual_names == ["real_A", "fake_B", "rec_A", "idt_B", "real_B", "fake_A", "rec_B", "idt_A"]
@@ -111,7 +111,7 @@ def test_names_are_the_toolkits(options):
 
 
 def test_networks_fit_the_channels(options):
-    from models import create_model
+    from duiit.models import create_model
     model = create_model(options("--model cycle_gan --lambda_identity 0 --input_nc 2 --output_nc 1"))
     a, b = torch.zeros(1, 2, 32, 32), torch.zeros(1, 1, 32, 32)
     assert model.netG_A(a).shape == b.shape and model.netG_B(b).shape == a.shape
@@ -137,7 +137,7 @@ def test_batches_without_labels_are_taken(toy):
 
 
 def test_several_sources_cannot_go_backwards(options):
-    from models import create_model
+    from duiit.models import create_model
     with pytest.raises(UserError, match="--direction BtoA.*one source"):
         create_model(options("--model cycle_gan --direction BtoA --sources mri,pet"))
 
@@ -148,13 +148,13 @@ def test_several_sources_cannot_go_backwards(options):
     ("--netD basic --crop_size 20", "--netD basic needs images of 24x24"),
 ])
 def test_impossible_settings_are_refused(options, words, message):
-    from models import create_model
+    from duiit.models import create_model
     with pytest.raises(UserError, match=message):
         create_model(options(f"--model cycle_gan {words}"))
 
 
 def test_uncropped_images_that_the_generator_cannot_take_are_refused(options):
-    from models import create_model
+    from duiit.models import create_model
     model = create_model(options("--model cycle_gan --preprocess none --netG unet_128"))
     image = torch.zeros(1, 3, 64, 64)
     with pytest.raises(UserError, match="--netG unet_128 takes images.*128.*not 64x64"):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import create_model, networks
-from util.errors import UserError
+from duiit.models import create_model, networks
+from duiit.util.errors import UserError
 
 MRI = "--model dann --sources mri"
 

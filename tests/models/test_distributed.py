@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from data import EpochSampler
-from models import create_model
-from models.networks import PredictionLoss
-from util import checkpoint, distributed
-from util.errors import UserError
+from duiit.data import EpochSampler
+from duiit.models import create_model
+from duiit.models.networks import PredictionLoss
+from duiit.util import checkpoint, distributed
+from duiit.util.errors import UserError
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SOME = torch.Generator().manual_seed(5)

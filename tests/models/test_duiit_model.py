@@ -2,8 +2,8 @@
 import pytest
 import torch
 
-from models import create_model
-from util.errors import UserError
+from duiit.models import create_model
+from duiit.util.errors import UserError
 
 LAMBDA = 0.01
 DUIIT = f"--model duiit --lambda_pred {LAMBDA}"

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from data import create_dataset
-from models import create_model
-from util.errors import UserError
+from duiit.data import create_dataset
+from duiit.models import create_model
+from duiit.util.errors import UserError
 
 MRI = "--model multitask --sources mri"
 

@@ -5,9 +5,9 @@ import sys
 
 import pytest
 
-import models
-from options import PredictOptions, TestOptions, TrainOptions, TranslateOptions, run_file
-from util.errors import UserError
+from duiit import models
+from duiit.options import PredictOptions, TestOptions, TrainOptions, TranslateOptions, run_file
+from duiit.util.errors import UserError
 
 DATA = ["--dataroot", "somewhere", "--device", "cpu"]
 

@@ -3,9 +3,9 @@ import argparse
 
 import pytest
 
-from options import CheckOptions, PhantomOptions, PredictOptions, TrainOptions
-from options.parsing import FRACTION, POSITIVE, Bounded
-from util.errors import UserError
+from duiit.options import CheckOptions, PhantomOptions, PredictOptions, TrainOptions
+from duiit.options.parsing import FRACTION, POSITIVE, Bounded
+from duiit.util.errors import UserError
 
 DATA = ["--dataroot", "somewhere", "--device", "cpu"]
 
@@ -174,7 +174,7 @@ def test_a_preset_s_lists_and_whole_numbers_for_numbers(tmp_path):
 
 
 def test_every_preset_that_is_shipped_can_be_parsed():
-    from options import presets
+    from duiit.options import presets
     for name in presets.names():
         assert train("--preset", name).dataroot == "somewhere"
         assert train("--preset", name, "--model", "predictor").model == "predictor"

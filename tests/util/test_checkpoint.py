@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from util import checkpoint
-from util.errors import UserError
+from duiit.util import checkpoint
+from duiit.util.errors import UserError
 
 
 def small(width=2):

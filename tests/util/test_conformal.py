@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from util.conformal import bound, patients_needed, prediction_set
+from duiit.util.conformal import bound, patients_needed, prediction_set
 
 
 @pytest.mark.parametrize(("level", "n"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99), (0.85, 6), (0.0, 1)])

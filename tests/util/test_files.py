@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from util import files
-from util.errors import UserError
+from duiit.util import files
+from duiit.util.errors import UserError
 
 
 def names(folder: Path) -> list[str]:

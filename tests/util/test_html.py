@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from util import chart
-from util.html import HTML
-from util.visualizer import save_images
+from duiit.util import chart
+from duiit.util.html import HTML
+from duiit.util.visualizer import save_images
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [

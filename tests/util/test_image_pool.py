@@ -4,7 +4,7 @@ import random
 import pytest
 import torch
 
-from util.image_pool import ImagePool
+from duiit.util.image_pool import ImagePool
 
 
 def numbered(*values):

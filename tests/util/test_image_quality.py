@@ -10,10 +10,10 @@ import torch
 from scipy import linalg, ndimage
 from skimage.metrics import structural_similarity
 
-from util import feature_networks
-from util.errors import UserError
-from util.feature_networks import efficientnet_lite0, eight_bits, inception, own, three_channels
-from util.image_quality import (
+from duiit.models.networks import feature_networks
+from duiit.util.errors import UserError
+from duiit.models.networks.feature_networks import efficientnet_lite0, eight_bits, inception, own, three_channels
+from duiit.util.image_quality import (
     Features,
     body_mask,
     distance,

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchmetrics
 
-from util import metrics
+from duiit.util import metrics
 
 
 def test_regression_errors_by_hand():

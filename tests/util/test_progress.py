@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from util import logs, progress
-from util.errors import UserError
-from util.progress import TrainProgress, track
+from duiit.util import logs, progress
+from duiit.util.errors import UserError
+from duiit.util.progress import TrainProgress, track
 
 PREAMBLE = "import duiit_cli, logging, time, sys; from util import logs, progress; from util.progress import *\n"
 PREAMBLE += "logs.setup_logging(); log = logging.getLogger('util.x')\n"

@@ -5,10 +5,10 @@ import zipfile
 import pytest
 import torch
 
-from util import checkpoint, run_lock
-from util.errors import UserError
-from util.files import remove_temporaries
-from util.states import StateFiles
+from duiit.util import checkpoint, run_lock
+from duiit.util.errors import UserError
+from duiit.util.files import remove_temporaries
+from duiit.util.states import StateFiles
 
 
 @pytest.fixture

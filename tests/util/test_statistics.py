@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from util.statistics import corrected_t_test, holm, paired_t_test, summary
+from duiit.util.statistics import corrected_t_test, holm, paired_t_test, summary
 
 # Differences 3, 1, 2, 2: mean 2, deviations 1, -1, 0, 0, so s^2 = 2 / 3. With n_test / n_train = 1 / 4 the variance of
 # the mean is (1 / 4 + 1 / 4) 2 / 3 = 1 / 3 and t = 2 sqrt(3) = 3.4641; uncorrected it is 1 / 6 and t = 2 sqrt(6).

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from util import util
+from duiit.util import util
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 4, 6), (1, 2, 4, 6), (1, 3, 4, 6), (1, 5, 4, 6), (1, 4, 6), (4, 6)])

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from data.phantom.anatomy import tissue_maps
-from data.phantom.cohort import draw_cohort
-from data.phantom.rendering import render_ct
-from util.ventricles import fluid_share, middle_of
+from duiit.data.phantom.anatomy import tissue_maps
+from duiit.data.phantom.cohort import draw_cohort
+from duiit.data.phantom.rendering import render_ct
+from duiit.util.ventricles import fluid_share, middle_of
 
 PEOPLE = draw_cohort("mri", 30, (50, 20), 0)
 VENTRICLES = np.array([p.head.ventricle_age for p in PEOPLE])

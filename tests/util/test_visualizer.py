@@ -16,10 +16,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from util import visdom_link, visualizer
-from util.errors import UserError
-from util.progress import TrainProgress
-from util.visualizer import Visualizer
+from duiit.util import visdom_link, visualizer
+from duiit.util.errors import UserError
+from duiit.util.progress import TrainProgress
+from duiit.util.visualizer import Visualizer
 
 # What upstream's users read their logs with.
 ENTRY = re.compile(r"^\(epoch: (\d+), iters: (\d+), time: ([\d.]+), data: ([\d.]+)\) ((?:\S+: \S+ )+)$")

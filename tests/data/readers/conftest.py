@@ -5,7 +5,7 @@ import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from data.readers import find_scans, read_scan
+from duiit.data.readers import find_scans, read_scan
 
 CT_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
 

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from util.errors import UserError
+from duiit.util.errors import UserError
 
 
 def png(path, size=(9, 9)):

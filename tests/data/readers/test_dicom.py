@@ -8,9 +8,9 @@ import pytest
 from pydicom.data import get_testdata_file
 from pydicom.uid import JPEGLSLossless
 
-from data.readers import find_scans, header_age, parse_age, read_scan
-from data.slice import GREY, HU, SUV
-from util.errors import UserError
+from duiit.data.readers import find_scans, header_age, parse_age, read_scan
+from duiit.data.readers.slice import GREY, HU, SUV
+from duiit.util.errors import UserError
 
 
 def test_hounsfield_units_are_slope_and_intercept(tmp_path, write_slice, read):

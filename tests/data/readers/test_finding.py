@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.readers import find_scans, stem_patient
-from data.readers.walk import list_files
-from util.errors import UserError
+from duiit.data.readers import find_scans, stem_patient
+from duiit.data.readers.walk import list_files
+from duiit.util.errors import UserError
 
 
 def image(path, value=7, side=8):

@@ -2,9 +2,9 @@
 import numpy as np
 import pytest
 
-from data.readers import has_signal, select_slices
-from data.slice import DISPLAY, HU
-from util.errors import UserError
+from duiit.data.readers import has_signal, select_slices
+from duiit.data.readers.slice import DISPLAY, HU
+from duiit.util.errors import UserError
 
 
 def head(background, tissue, side=64):

@@ -7,9 +7,9 @@ import pytest
 import tifffile
 from PIL import Image, PngImagePlugin
 
-from data.readers import find_scans, read_scan
-from data.readers.nifti import to_source_affine, to_source_orientation
-from data.slice import DISPLAY, GREY, HU
+from duiit.data.readers import find_scans, read_scan
+from duiit.data.readers.nifti import to_source_affine, to_source_orientation
+from duiit.data.readers.slice import DISPLAY, GREY, HU
 
 
 def nifti(path, array, affine=None):

@@ -1,8 +1,8 @@
 """What options a network was made with, read off its weights."""
 import pytest
 
-from models import networks
-from models.networks import architecture
+from duiit.models import networks
+from duiit.models.networks import architecture
 
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])

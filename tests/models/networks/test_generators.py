@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from models import networks
-from util.errors import UserError
+from duiit.models import networks
+from duiit.util.errors import UserError
 
 torch.set_num_threads(1)
 

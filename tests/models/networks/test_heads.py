@@ -1,6 +1,6 @@
 import torch
 
-from models import networks
+from duiit.models import networks
 
 
 def test_a_head_answers_in_its_own_label_units():

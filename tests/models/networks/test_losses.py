@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from models import networks
-from util.errors import UserError
+from duiit.models import networks
+from duiit.util.errors import UserError
 
 NAN = float("nan")
 

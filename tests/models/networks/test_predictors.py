@@ -6,8 +6,8 @@ import torch
 import torchvision
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from models import networks
-from util.errors import UserError
+from duiit.models import networks
+from duiit.util.errors import UserError
 
 torch.set_num_threads(1)
 

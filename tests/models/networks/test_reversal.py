@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from models import networks
+from duiit.models import networks
 
 
 @pytest.mark.parametrize("strength", [0.0, 0.25, 1.0, 3.0])

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from models import networks
-from util.errors import UserError
+from duiit.models import networks
+from duiit.util.errors import UserError
 
 
 def rates(steps, lr=1.0, metric=None, **options):

@@ -1,0 +1,169 @@
+"""What a check finds wrong within one modality: its images, its labels, its units, and how patients were told apart."""
+import numpy as np
+
+from duiit.util.problems import counted, listed
+from duiit.data.readers import natural_key
+from duiit.data.readers.slice import HU
+
+AGE_LIMIT = 120.0
+FAR = 10.0              # interquartile ranges from the quartiles: a label there is a typing error or a missing code
+AIR_SEEN = -200.0       # HU; every CT has air in it, at -1000
+NO_CT = -500.0          # no MRI and no PET goes that low
+SCALES = 1.5            # fields of view that differ by more show anatomy at visibly different scales
+FLAT = 5                # so many single images beside each other, each taken for a patient, are suspicious
+
+
+def judge(check):
+    """Adds to a ModalityCheck what is wrong with what it has found."""
+    for part in (_images, _scales, _missing_labels, _impossible_labels, _far_labels, _classes, _units, _flat_folder):
+        part(check)
+
+
+def _images(check):
+    r = check.report
+    if r.slices and r.empty_slices == r.slices and not check.opt.keep_empty:
+        check.add("error", check.folder, "every slice is constant or almost empty",
+                  "look at the images; --keep_empty takes them all the same")
+    elif r.empty_slices:
+        check.add("warning", check.folder, f"{r.empty_slices} of {r.slices} slices are constant or almost empty",
+                  "they are left out of training; --keep_empty takes them all the same")
+
+
+def _scales(check):
+    r = check.report
+    if len(r.sizes) > 1:
+        check.add("warning", check.folder, f"mixed image sizes: {listed(r.sizes)}",
+                  "all are brought to --load_size; look whether the scale differs too")
+    fields = {f.scan: f.facts.spacing[0] * f.facts.rows for f in check.found if f.facts and f.facts.spacing}
+    if fields:
+        small, large = min(fields, key=fields.get), max(fields, key=fields.get)
+        if fields[large] > SCALES * fields[small] > 0:
+            check.add("warning", check.folder, f"fields of view from {fields[small]:.0f} mm ({small}) to "
+                      f"{fields[large]:.0f} mm ({large})",
+                      "brought to one size they show anatomy at different scales; crop them, or leave some out")
+
+
+# -- labels ------------------------------------------------------------------------------------------------------
+
+def _missing_labels(check):
+    labels = check.report.labels
+    if not labels.get("count"):
+        if check.unmatched:
+            check.add("warning", check.labels.path, f"its ids ({listed(check.unmatched)}) are none of the patients "
+                      f"({listed(_patients(check))})", "spell them alike, or see --id_column and --patient_regex")
+        else:
+            check.add("warning", check.folder, "no labels at all",
+                      "add a labels.csv (patient,label), or train without them")
+    elif labels.get("missing"):
+        without = sorted({s.patient for s in _slices(check) if s.label is None}, key=natural_key)
+        check.add("warning", check.folder, f"no label for {counted(len(without), 'patient')}: {listed(without)}",
+                  "their images train the translator and are left out of the predictor's loss")
+
+
+def _impossible_labels(check):
+    """Ages: those of a column that says so, or of DICOM headers."""
+    if check.opt.task != "regression" or (check.labels is not None and not check.labels.is_age):
+        return
+    wrong = [x for x in _by_patient(check) if not 0 <= x[1] <= AGE_LIMIT]
+    if wrong:
+        check.add("error", _source(check), f"ages that cannot be: {_pairs(wrong)}",
+                  f"correct those below 0 or above {AGE_LIMIT:g} years; leave unknown ones empty")
+
+
+def _far_labels(check):
+    known = _by_patient(check)
+    if check.opt.task != "regression" or len(known) < 4:
+        return
+    values = np.array([label for _, label in known])
+    if len(set(values)) == 1:
+        check.add("warning", _source(check), f"every label is {values[0]:g}", "there is nothing to learn from it")
+        return
+    lower, upper = np.percentile(values, (25, 75))
+    margin = FAR * (upper - lower)
+    far = [x for x in known if margin and not lower - margin <= x[1] <= upper + margin]
+    if far:
+        check.add("warning", _source(check), f"labels far from all others: {_pairs(far)}",
+                  "correct typing errors; leave unknown ones empty instead of a code such as 999")
+
+
+def _classes(check):
+    members = {}
+    for s in _slices(check):
+        if s.label is not None and check.opt.task == "classification":
+            members.setdefault(s.label, set()).add(s.patient)
+    rare = [f"{name} ({len(patients)})" for name, patients in members.items() if len(patients) < 3]
+    if rare and len(members) > 1:
+        check.add("warning", _source(check), f"classes with fewer than three patients: {listed(rare)}",
+                  "they cannot be in training, validation and test at once; correct the spelling, or join classes")
+
+
+# -- units -------------------------------------------------------------------------------------------------------
+
+def _units(check):
+    units = check.report.units
+    if len(units) > 1:
+        check.add("warning", check.folder, "values in different units: "
+                  + listed(f"{unit} ({counted(n, 'scan')})" for unit, n in units.items()),
+                  "they are scaled in different ways; give all in the same unit")
+    if check.name == "ct":
+        _ct_units(check)
+    elif check.name in ("mri", "pet"):
+        low = [f for f in check.found if f.facts and f.facts.minimum < NO_CT]
+        if low:
+            lowest = min(f.facts.minimum for f in low)
+            check.add("warning", check.folder, f"values down to {lowest:g} look like Hounsfield units, in "
+                      f"{_scans(low)}", f"check that these are {check.name.upper()}s and not CTs")
+
+
+def _ct_units(check):
+    if check.found and HU not in check.report.units:
+        check.add("warning", check.folder, f"no image is in Hounsfield units ({listed(check.report.units)})",
+                  "8-bit images are taken as already windowed by --ct_window; give DICOM or NIfTI for HU")
+    airless = [f for f in check.found if f.unit == HU and f.facts and f.facts.minimum > AIR_SEEN]
+    if airless:
+        lowest = min(f.facts.minimum for f in airless)
+        check.add("warning", check.folder, f"no air (-1000 HU) in {_scans(airless)}, the lowest value is {lowest:g}",
+                  "check that these are CTs and not MRIs, in HU and not shifted or scaled, and not cut to a window")
+
+
+# -- patients ----------------------------------------------------------------------------------------------------
+
+def _flat_folder(check):
+    """1.png, 2.png, …: nothing says whose they are, so each was taken for a patient's."""
+    single = [f for f in check.found if f.in_root and len(f.slices) == 1]
+    told = check.opt.patient_regex or (check.labels and (check.labels.file_patients or check.labels.by_patient))
+    if len(single) >= FLAT and len(single) == len(check.found) == check.report.patients and not told:
+        check.add("warning", check.folder, f"each of the {len(single)} images was taken for a patient of its own (such "
+                  f"as {single[0].slices[0].file})",
+                  "if several are of one person, say so by --patient_regex, by folders, or by a patient column in "
+                  "labels.csv: else one person stands on both sides of the split")
+
+
+# -- words -------------------------------------------------------------------------------------------------------
+
+def _slices(check):
+    return (s for f in check.found for s in f.slices)
+
+
+def _patients(check):
+    return sorted({f.patient for f in check.found}, key=natural_key)
+
+
+def _by_patient(check):
+    """Each patient's different numbers as labels, [(patient, number), …], in order of the patients."""
+    if check.opt.task != "regression":
+        return []
+    pairs = {(s.patient, s.label) for s in _slices(check) if s.label is not None}
+    return sorted(pairs, key=lambda pair: (natural_key(pair[0]), pair[1]))
+
+
+def _pairs(known):
+    return listed(f"{patient} ({label:g})" for patient, label in known)
+
+
+def _scans(found):
+    return f"{counted(len(found), 'scan')}: {listed(f.scan for f in found)}"
+
+
+def _source(check):
+    return check.labels.path if check.labels is not None else check.folder

@@ -1,0 +1,244 @@
+"""What `duiit test` does: held-out images through the run's networks, scored and shown.
+
+metrics.json: `predictor` (errors on real target images, by image and by patient, beside those of always answering the
+training mean), `label_fidelity` (the predictor's errors on translated images), `images` (translated against the true
+target image, where that is known). predictions.csv: one row an image.
+"""
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from duiit.data import create_dataset, readers
+from duiit.data.readers.common import stem_of
+from duiit.data.readers.slice import HU
+from duiit_cli.evaluation import plugin_runs as plain_testing
+from duiit_cli.inference.networks import load_model, read, target_intensity, translate
+from duiit_cli.inference.scan_answers import slice_answers
+from duiit.models import find_model_using_name
+from duiit.util import metrics
+from duiit.util.errors import UserError
+from duiit.util.files import atomic_folder, write_csv, write_json
+from duiit.util.html import HTML
+from duiit.util.progress import track
+from duiit.util.visualizer import save_images
+
+log = logging.getLogger(__name__)
+
+
+def test(opt, where=None):
+    """Tests the run that `opt` names; `where` is the folder to fill, if not the one under --results_dir. Returns 0."""
+    if plain_testing.is_needed(opt):
+        return plain_testing.test(opt)
+    kind = find_model_using_name(opt.model)
+    needs = "translator" if hasattr(kind, "translator") else "predictor"
+    dataset = create_dataset(opt).dataset
+    model = load_model(opt, needs)
+    where = where or Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
+    with atomic_folder(where, force=True) as folder:
+        summary = Test(opt, dataset, model, HTML(folder, f"{opt.name}: {opt.phase} images, {opt.epoch}")).go(folder)
+    for line in summary:
+        log.info("%s", line)
+    log.info("results are in %s", where / "index.html")
+    return 0
+
+
+class Test:
+    __test__ = False
+
+    def __init__(self, opt, dataset, model, page):
+        self.opt, self.dataset, self.model, self.page = opt, dataset, model, page
+        self.predicts = hasattr(model, "predictor")
+        self.rows, self.report = [], {"name": opt.name, "model": opt.model, "epoch": opt.epoch, "phase": opt.phase}
+
+    def go(self, folder):
+        """Fills `folder`; returns lines that sum it up."""
+        if self.predicts:
+            self._target()
+        translates = hasattr(self.model, "translator")      # a model may learn from sources and translate none
+        translated = [self._source(s) for s in self.dataset.sources] if translates else []
+        if not self.rows:
+            raise UserError(f"--phase {self.opt.phase}: no image of {self.opt.name} is in this part of the split")
+        self._tables()
+        for show in translated:
+            show()
+        write_json(folder / "metrics.json", self.report)
+        write_csv(folder / "predictions.csv", self.rows)
+        self.page.save()
+        return self._summary()
+
+    # -- real target images ------------------------------------------------------------------------------------
+
+    def _target(self):
+        target = self.dataset.target
+        member, rows = self.dataset.members[target], self.dataset.target_part(self.opt.phase)
+        answers = self._answers([member.cohort.image(r) for r in rows])
+        self._record(target, target, rows, answers)
+        self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
+
+    def _answers(self, images):
+        """(N,) labels, or (N, K) class probabilities."""
+        return slice_answers(self.model.predictor(), images, self.opt, self.model.device)
+
+    def _record(self, modality, seen_as, rows, answers):
+        for row, answer in zip(rows, answers, strict=True):
+            chances = {f"p_{c}": float(p) for c, p in zip(self.opt.classes, answer, strict=True)} if _is_class(answer) \
+                else {}
+            self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
+                              "slice": row.index + 1, "label": row.label, "prediction": self._said(answer), **chances})
+
+    def _said(self, answer):
+        """A number, or the name of the likeliest class; None where nothing was asked."""
+        if answer is None:
+            return None
+        return self.opt.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
+
+    def _errors(self, rows, answers):
+        known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
+        labels, answers, patients = [r.label for r, _ in known], [a for _, a in known], [r.patient for r, _ in known]
+        means = metrics.by_group(answers, patients)
+        if self.opt.task == "classification":
+            # A patient whose images have different classes has none of their own.
+            of = {p: {lb for lb, q in zip(labels, patients, strict=True) if q == p} for p in means}
+            whole = [p for p in means if len(of[p]) == 1]
+            return {"by_image": self._class_errors(answers, labels),
+                    "by_patient": self._class_errors([means[p] for p in whole], [next(iter(of[p])) for p in whole])}
+        truths = metrics.by_group(labels, patients)
+        return {"by_image": metrics.regression_errors(answers, labels),
+                "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
+
+    def _class_errors(self, chances, labels):
+        return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.classes)
+
+    def _floor(self, rows):
+        """Always answering what the target's training images have on average (or most often)."""
+        training = [r.label for r in self.dataset.target_part("train") if r.label is not None]
+        if not training:
+            return {}
+        if self.opt.task == "classification":
+            constant = np.asarray([training.count(c) / len(training) for c in self.opt.classes])
+        else:
+            constant = float(np.mean(training))
+        return {"predict_the_mean": self._errors(rows, [constant] * len(rows))}
+
+    # -- translated images -------------------------------------------------------------------------------------
+
+    def _source(self, source):
+        """Translates and scores one source; returns a function that shows the images, below the tables."""
+        opt, member = self.opt, self.dataset.members[source]
+        rows = member.rows[:int(min(opt.num_test, len(member.rows)))]
+        truth = Truth(source, opt)
+        net, back = self.model.translator(source), self.model.back_translator(source)
+        shown, fakes, errors = [], [], []
+        for row in track(rows, f"translating {source}"):
+            real = member.cohort.image(row)
+            fake = translate(net, [real], opt, self.model.device)[0]
+            visuals = {"real_A": real, "fake_B": fake, "rec_A": translate(back, [fake], opt, self.model.device)[0]}
+            true = truth.image(row)
+            if true is not None:
+                visuals["true_B"] = true
+                errors.append(truth.errors(fake, true))
+            fakes.append(fake)
+            shown.append((row, visuals))
+        answers = self._answers(fakes) if self.predicts else [None] * len(rows)
+        self._record(source, f"{source} as {self.dataset.target}", rows, answers)
+        if self.predicts:
+            self.report.setdefault("label_fidelity", {})[source] = self._errors(rows, answers)
+        if errors:
+            means = {k: float(np.mean([e[k] for e in errors])) for k in errors[0]}
+            self.report.setdefault("images", {})[source] = {"n": len(errors), **means}
+        return lambda: self._show(source, shown, answers)
+
+    def _show(self, source, shown, answers):
+        import torch
+
+        for (row, visuals), answer in zip(shown, answers, strict=True):
+            tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
+            name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
+            save_images(self.page, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
+            answer = self._said(answer)
+            if answer is not None:
+                label = "unknown" if row.label is None else _short(row.label)
+                self.page.add_text(f"label {label}, read from the translation as {_short(answer)}")
+
+    # -- what it comes to --------------------------------------------------------------------------------------
+
+    def _tables(self):
+        rows = []
+        for title, part in self._parts():
+            for unit in ("by_image", "by_patient"):
+                if part.get(unit):
+                    rows.append({"what": title, "error": unit.replace("_", " "), **part[unit]})
+        if rows:
+            self.page.add_header("Predicted labels")
+            self.page.add_table(rows, list(max(rows, key=len)))
+        images = [{"source": s, **e} for s, e in self.report.get("images", {}).items()]
+        if images:
+            self.page.add_header("Translated images against the true ones")
+            self.page.add_table(images)
+
+    def _parts(self):
+        if "predictor" in self.report:
+            part = self.report["predictor"]
+            yield f"real {part['modality']}", part
+            yield "always the training mean", part.get("predict_the_mean", {})
+        for source, part in self.report.get("label_fidelity", {}).items():
+            yield f"{source} as {self.dataset.target}", part
+
+    def _summary(self):
+        for title, part in self._parts():
+            errors = part.get("by_patient") or part.get("by_image")
+            if errors:
+                unit = "patients" if part.get("by_patient") else "images"
+                text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items()
+                                 if k not in ("n", "bias") and v is not None)
+                yield f"{title} ({errors['n']} {unit}): {text}"
+        for source, errors in self.report.get("images", {}).items():
+            text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k != "n")
+            yield f"{source} translated, against the truth ({errors['n']} images): {text}"
+
+
+class Truth:
+    """The true target image of a source image, where a folder with mirrored paths holds it."""
+
+    def __init__(self, source, opt):
+        folder = Path(opt.truth) if opt.truth else Path(opt.dataroot) / "truth" / source
+        if opt.truth and not folder.is_dir():
+            raise UserError(f"--truth {opt.truth}: no such folder")
+        self.folder = folder if folder.is_dir() else None
+        self.opt, self.intensity = opt, target_intensity(opt)
+        self._last = None, []                                   # slices of one volume are asked for one by one
+
+    def image(self, row):
+        """float32 (C, H, W) in [-1, 1] at loading size, or None."""
+        if self.folder is None:
+            return None
+        place = self.folder / row.file
+        found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)]     # none: no such folder
+        if not found:
+            return None
+        if self._last[0] != found[0]:
+            scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
+            self._last = found[0], read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+        images = self._last[1]
+        return images[row.index if len(images) > row.index else 0]
+
+    def errors(self, fake, true):
+        """MAE in the target's unit (within the window), PSNR and SSIM on [-1, 1], of the first channel."""
+        errors = metrics.image_errors(fake[0].astype(np.float64), true[0].astype(np.float64), 2.0)
+        unit = self.intensity.unit
+        return {f"mae_{unit}_in_window": errors["mae"] * (self.intensity.high - self.intensity.low) / 2,
+                "psnr": errors["psnr"], "ssim": errors["ssim"]}
+
+
+def _is_class(answer):
+    return answer is not None and np.ndim(answer) > 0
+
+
+def _of_volume(row):
+    return Path(row.file).suffix.lower() in (".nii", ".gz", ".npy", ".npz")
+
+
+def _short(value):
+    return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

@@ -1,0 +1,136 @@
+"""The translations in the report: their quality (the paper's Table 5), and examples (its Figures 2 to 4)."""
+from pathlib import Path
+
+from duiit_cli.experiments.reporting import figures, page, words
+from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER
+from duiit.util.statistics import summary
+
+# How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
+_HEADS = {"fid": "FID ↓", "is_mean": "Inception score ↑", "kid_mean": "KID ↓",
+          "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑"}
+_ROUTINE = {"n_real", "n_fake", "n", "kid_std", "is_std"}           # counts, and spreads within a split
+MOST_EXAMPLES = 8       # slices a source
+
+
+def quality_tables(experiment):
+    """[(source, table)]: distribution, paired and label figures of each translator, mean ± sd over the splits."""
+    tables = []
+    for source in _sources(experiment):
+        names = [n for n in experiment.translators if any(_of(q, source) for q in _qualities(experiment, n).values())]
+        known = {name: quality_figures(experiment, name, source) for name in names}
+        keys = list(dict.fromkeys(key for found in known.values() for key in found))
+        keys = [*(k for k in keys if k[0] == "distribution"), *(k for k in keys if k[0] != "distribution")]
+        header = ["translator", "splits", *(_head(key, experiment) for key in keys)]
+        rows = [[experiment.translators[n].title, len(_qualities(experiment, n)),
+                 *(words.mean_sd(summary(known[n].get(key, [])), key[1]) for key in keys)] for n in names]
+        if rows and keys:
+            tables.append((source, page.grid(header, rows, name=f"translations_{source}",
+                                             caption=f"Translations from {source.upper()}")))
+    return tables
+
+
+def example_tables(experiment):
+    """[(source, split, table)]: slices as they are, as each translator makes them, and the truth if it is known."""
+    tables = []
+    for source in _sources(experiment):
+        split, shown = _most_shown(experiment, source)
+        if not shown:
+            continue
+        slices = list(dict.fromkeys(key for found in shown.values() for key in found))[:MOST_EXAMPLES]
+        truth = any("truth" in _images(found[k]) for found in shown.values() for k in slices if k in found)
+        header = ["slice", source.upper(), *(experiment.translators[n].title for n in shown),
+                  *([f"true {experiment.target.upper()}"] if truth else [])]
+        rows = [_example_row(experiment, key, shown, truth) for key in slices]
+        picture = figures.examples(f"examples_{source}", header, rows)
+        tables.append((source, split, page.examples(header, rows, picture)))
+    return tables
+
+
+def _example_row(experiment, key, shown, truth):
+    known = [found[key] for found in shown.values() if key in found]
+    first = known[0]
+    label = first.get("label")
+    told = f"label {label:.4g}" if isinstance(label, float) else f"label {label}" if label is not None else "no label"
+    paths = [_inside(experiment, next((_images(e)["source"] for e in known if "source" in _images(e)), None))]
+    paths += [_inside(experiment, _images(found.get(key, {})).get("translated")) for found in shown.values()]
+    if truth:
+        paths.append(_inside(experiment, next((_images(e)["truth"] for e in known if "truth" in _images(e)), None)))
+    return f"{first.get('patient', '')}, {told}", key[0], paths
+
+
+def _most_shown(experiment, source):
+    """(split, {translator: {(file, slice): example}}) of the first split that shows this source by most translators."""
+    best = (None, {})
+    for split in experiment.splits:
+        shown = {}
+        for name in experiment.translators:
+            found = _of(experiment.qualities.get((name, split), {}), source).get("examples")
+            found = [e for e in found if isinstance(e, dict) and _images(e)] if isinstance(found, list) else []
+            if found:
+                shown[name] = {(str(e.get("file", i)), e.get("slice")): e for i, e in enumerate(found)}
+        if len(shown) > len(best[1]):
+            best = (split, shown)
+    return best
+
+
+def _images(example):
+    images = example.get("images")
+    return images if isinstance(images, dict) else {}
+
+
+def _inside(experiment, name):
+    """The image's path, if it lies in the experiment's folder: a report shows no file from anywhere else."""
+    if not isinstance(name, str):
+        return None
+    home = experiment.folder.resolve()
+    path = (home / Path(name)).resolve()
+    return path if path.is_relative_to(home) else None
+
+
+def _sources(experiment):
+    return list(dict.fromkeys(s for quality in experiment.qualities.values() for s in quality["sources"]))
+
+
+def _qualities(experiment, name):
+    return {k: q for (n, k), q in experiment.qualities.items() if n == name}
+
+
+def _of(quality, source):
+    found = quality.get("sources", {}).get(source)
+    return found if isinstance(found, dict) else {}
+
+
+def quality_figures(experiment, name, source):
+    """{(part, key): [value, one a split]}."""
+    found = {}
+    for quality in _qualities(experiment, name).values():
+        parts = _of(quality, source)
+        fidelity = parts.get("label_fidelity")
+        fidelity = fidelity if isinstance(fidelity, dict) else {}
+        chosen = {"distribution": parts.get("distribution"), "paired": parts.get("paired"),
+                  "held_out": _label_errors(experiment, fidelity.get("held_out")),
+                  "trained_on": _label_errors(experiment, fidelity.get("trained_on"))}
+        for part, values in chosen.items():
+            for key, value in (values if isinstance(values, dict) else {}).items():
+                if key not in _ROUTINE and isinstance(value, (int, float)) and not isinstance(value, bool):
+                    found.setdefault((part, key), []).append(value)
+    return found
+
+
+def _label_errors(experiment, values):
+    """The deciding error and the correlation: the others of the same labels say little more, and crowd the table."""
+    wanted = (experiment.metric, "pearson_r")
+    return {k: values[k] for k in wanted if k in values} if isinstance(values, dict) else None
+
+
+def _head(key, experiment):
+    part, name = key
+    if part in ("held_out", "trained_on"):
+        unit = words.unit_of(name, experiment.settings) if experiment.settings.get("label_unit") else ""
+        better = "↑" if name in HIGHER_IS_BETTER else "↓"
+        return f"label {words.SHORT[name]}{f' ({unit})' if unit else ''}, {part.replace('_', ' ')} {better}"
+    if name.startswith("mae_"):
+        return f"MAE ({name[4:].replace('_', ' ').replace('hu', 'HU')}) ↓"
+    if name.startswith("fd_"):
+        return f"Fréchet distance, {name[3:].replace('_', ' ')} ↓"
+    return _HEADS.get(name, name.replace("_", " "))

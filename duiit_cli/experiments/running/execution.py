@@ -1,0 +1,253 @@
+"""Runs the tasks of a plan, each in a process of its own, as soon as those it needs have ended well.
+
+Locally that process is a child of this one and ends with it, however that ends. On a cluster it is a job, handed over
+through submitit. What has ended well is never done again; what failed is told and stops only what needs it.
+"""
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.running import task as tasks
+from duiit.util.errors import UserError
+from duiit.util.progress import track
+
+log = logging.getLogger(__name__)
+POLL_SECONDS = 0.2
+HOME = str(Path(__file__).resolve().parents[2])     # where duiit_cli is, installed or not
+
+
+def execute(root, todo, executor, jobs):
+    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns those that failed, {id: why}."""
+    run = _Run(Path(root), todo, executor, jobs or len(todo))
+    try:
+        for task_id, error in track(run.ended(), "experiment", len(todo), "tasks"):
+            log.info("%s: %s", task_id, f"failed: {error}" if error else "done")
+    finally:
+        executor.stop()
+    return run.failed
+
+
+def is_done(root, task):
+    """Whether the task ended well before, as its done file says."""
+    path = tasks.done_file(root, task)
+    if not path.is_file():
+        return False
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return False
+    if not isinstance(report, dict) or "finished" not in report or (task.kind in (plan.CELL, plan.CHOICE)
+                                                                    and "predictor" not in report):
+        return False
+    return task.kind != plan.QUALITY or report.get("asked") == task.about["asked"]
+
+
+def clear_damaged(root, todo):
+    """Clears away what cannot be gone on with, to be done again: parts whose done file is damaged."""
+    for task in todo.values():
+        path = tasks.done_file(root, task)
+        if path.is_file():
+            if task.kind != plan.CHOICE:        # a choice costs nothing and is made anew with what it chooses from
+                log.warning("%s is damaged, or of other settings: this part is done again", path)
+            path.unlink() if task.kind == plan.QUALITY else shutil.rmtree(path.parent)
+
+
+class _Run:
+    """failed: {id: why}, of this call."""
+
+    def __init__(self, root, todo, executor, jobs):
+        self.root, self.executor, self.jobs = root, executor, jobs
+        self.waiting, self.running, self.failed = dict(todo), {}, {}
+
+    def ended(self):
+        """Yields (id, None or why it failed), one for each task, as they end."""
+        while self.waiting or self.running:
+            yield from self._give_up()
+            for task_id in [i for i, t in self.waiting.items() if self._ready(t)][:self.jobs - len(self.running)]:
+                task = self.waiting.pop(task_id)
+                tasks.failed_file(self.root, task).unlink(missing_ok=True)
+                self.running[task_id] = task, self.executor.start(self.root, task)
+            over = [i for i, (_, job) in self.running.items() if job.is_over()]
+            for task_id in over:
+                task, job = self.running.pop(task_id)
+                error = self._outcome(task, job)
+                if error:
+                    self.failed[task_id] = error
+                yield task_id, error
+            if self.running and not over:
+                time.sleep(POLL_SECONDS)
+
+    def _ready(self, task):
+        return not any(need in self.waiting or need in self.running or need in self.failed for need in task.needs)
+
+    def _give_up(self):
+        """Tasks that need one that failed."""
+        for task_id, task in list(self.waiting.items()):
+            lost = next((n for n in task.needs if n in self.failed), None)
+            if lost:
+                del self.waiting[task_id]
+                self.failed[task_id] = f"it needs {lost}, which failed: {self.failed[lost]}"
+                tasks.fail(self.root, task, self.failed[task_id])
+                yield task_id, self.failed[task_id]
+
+    def _outcome(self, task, job):
+        """None, or one line on what went wrong; written down also where the process could not."""
+        path = tasks.failed_file(self.root, task)
+        until = time.monotonic() + job.patience         # a network file system may show a node's files late
+        while time.monotonic() < until and not (tasks.done_file(self.root, task).is_file() or path.is_file()):
+            time.sleep(1)
+        if tasks.done_file(self.root, task).is_file():
+            return None
+        if not path.is_file():
+            tasks.fail(self.root, task, f"its process ended before its time ({job.how_it_ended()})")
+        return json.loads(path.read_text(encoding="utf-8"))["error"]
+
+
+# -- on this machine ---------------------------------------------------------------------------------------------
+
+class LocalProcesses:
+    """Child processes. Cores are divided among `jobs`, and GPUs given to those that have the fewest parts at work.
+
+    gpus: their names as in CUDA_VISIBLE_DEVICES; none or one: nothing is said of them.
+    """
+
+    def __init__(self, jobs, gpus=()):
+        self.gpus, self.children = list(gpus), []
+        self.threads = max(_cores() // max(jobs, 1), 1)
+
+    def start(self, root, task):
+        # -P: a folder of the user's that is named like some package must not be imported in its place.
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (HOME, os.environ.get("PYTHONPATH")) if p)}
+        env.setdefault("OMP_NUM_THREADS", str(self.threads))
+        gpu = None
+        if len(self.gpus) > 1:
+            busy = [c.gpu for c in self.children if not c.is_over()]
+            gpu = env["CUDA_VISIBLE_DEVICES"] = min(self.gpus, key=busy.count)
+        words = [sys.executable, "-P", "-m", "duiit_cli.experiments.running.task", str(root), task.id]
+        path = tasks.log_file(root, task)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            # A session of its own: Ctrl-C reaches only the one who asked, who then stops the children.
+            process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=file, stderr=file, env=env,
+                                       start_new_session=True)
+        self.children = [c for c in self.children if not c.is_over()] + [_Child(process, gpu)]
+        return self.children[-1]
+
+    def stop(self):
+        """Asks those still running to save and stop, and waits for them."""
+        left = [c.process for c in self.children if not c.is_over()]
+        for process in left:
+            process.send_signal(signal.SIGTERM)
+        for process in left:
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _cores():
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class _Child:
+    patience = 0
+
+    def __init__(self, process, gpu=None):
+        self.process, self.gpu = process, gpu
+
+    def is_over(self):
+        over = self.process.poll() is not None
+        if over:
+            self.process.stdin.close()      # of hundreds of parts each would keep a file open
+        return over
+
+    def how_it_ended(self):
+        code = self.process.returncode
+        if code >= 0:
+            return f"exit status {code}"
+        name = signal.Signals(-code).name
+        return f"{name}{': out of memory?' if name == 'SIGKILL' else ''}"
+
+
+# -- on a cluster ------------------------------------------------------------------------------------------------
+
+class ClusterJobs:
+    """Jobs through submitit. cluster: `slurm`, or submitit's own `local` to try the way there without a cluster."""
+
+    def __init__(self, root, cluster="slurm", parameters=()):
+        self.parameters = parameters
+        try:
+            import submitit
+        except ImportError:
+            raise UserError("--executor slurm needs submitit: pip install 'duiit[cluster]'") from None
+        try:
+            self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "jobs" / "%j"), cluster=cluster)
+            self.executor.update_parameters(**_parameters(parameters, cluster))
+        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
+            raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None
+        self.refusals, self.jobs = submitit.core.utils.FailedJobError, []
+
+    def start(self, root, task):
+        self.executor.update_parameters(name=f"duiit-{task.name}-{task.split}")
+        try:
+            job = self.executor.submit(_do, str(root), task.id)
+        except self.refusals as error:
+            raise UserError(f"--slurm {' '.join(self.parameters)}: the cluster takes no job: "
+                            f"{' '.join(str(error).split())}") from None
+        self.jobs.append(job)
+        return _Job(job)
+
+    def stop(self):
+        for job in self.jobs:
+            if not job.done():
+                job.cancel(check=False)
+
+
+_OWN_WORDS = {"timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node"}
+
+
+def _parameters(pairs, cluster):
+    """KEY=VALUE words as submitit takes them: numbers as numbers, what it has no word for with slurm_ before it."""
+    values = {"timeout_min": 24 * 60}
+    for pair in pairs:
+        key, _, value = pair.partition("=")
+        if key == "time" and ":" in value:                              # [days-]hours:minutes:seconds, as Slurm has it
+            days, _, clock = value.rpartition("-")
+            hours, minutes, *_ = map(int, clock.split(":"))
+            value = str(int(days or 0) * 1440 + hours * 60 + minutes)
+        if key == "mem":
+            value = value.upper().removesuffix("B").removesuffix("G")
+        key = {"time": "timeout_min", "mem": "mem_gb"}.get(key, key)
+        own = key in _OWN_WORDS or key.startswith("slurm_")
+        values[key if own else f"slurm_{key}"] = int(value) if value.isdigit() else value
+    return values if cluster == "slurm" else {k: v for k, v in values.items() if not k.startswith("slurm_")}
+
+
+def _do(root, task_id):
+    """In the job: its own log says what happened, failed.json why it failed."""
+    import duiit_cli  # noqa: F401 - puts the project's own rooms first
+    from duiit.util.logs import log_to_file
+
+    log_to_file(tasks.log_file(root, plan.read(root)[task_id]))
+    return tasks.main(root, task_id)
+
+
+class _Job:
+    patience = 60
+
+    def __init__(self, job):
+        self.job = job
+
+    def is_over(self):
+        return self.job.done()
+
+    def how_it_ended(self):
+        return f"job {self.job.job_id}, {self.job.state}; see {self.job.paths.stderr}"

@@ -1,0 +1,186 @@
+"""How good a translator's images are, on one split: how much of the label survives, how far they are from the truth
+where it is known, how far as a set from real images, and a few examples to look at.
+
+The judge of labels is the PURE-CT network of the same split: it has seen real target images only, and none of the
+patients on which its own error is measured.
+"""
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from duiit.data import create_dataset
+from duiit.data.readers.slice import HU
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.reporting import safety
+from duiit_cli.inference.networks import load_model, predict, target_intensity, translate
+from duiit_cli.evaluation.held_out import Truth
+from duiit.options import TestOptions
+from duiit.models.networks import feature_networks
+from duiit.util import image_quality, metrics
+from duiit.util.errors import UserError
+from duiit.util.progress import track
+from duiit.util.util import save_image, tensor2im
+
+log = logging.getLogger(__name__)
+MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond
+
+
+def assess(root, task):
+    """The contents of quality.json."""
+    return Assessment(Path(root), task).go()
+
+
+class Assessment:
+    def __init__(self, root, task):
+        self.root, self.task = root, task
+        self.asked, self.tasks = task.about["asked"], plan.read(root)
+        self.opt = self._options(task.needs[0])
+        judge = self._options(task.about["judge"])
+        self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
+        self.classes = getattr(judge, "classes", None)
+        self.judge_opt, self.judge = judge, load_model(judge, "predictor")
+        self.model = load_model(self.opt, "translator")
+
+    def _options(self, task_id, phase="test"):
+        task = self.tasks[task_id]
+        epoch = self.asked["epoch"] if task.kind == plan.CELL else "latest"
+        return TestOptions().parse([*task.run_words(self.root), f"--phase={phase}", f"--epoch={epoch}"])
+
+    def go(self):
+        parts = {phase: create_dataset(self._options(self.task.needs[0], phase)).dataset for phase in ("train", "test")}
+        target = parts["train"].members[parts["train"].target]
+        real = [target.cohort.image(r) for r in _spread([r for d in parts.values() for r in
+                                                         d.members[d.target].rows])]
+        networks = self._networks()
+        real = {n.name: image_quality.features_of(real, n, self.opt.batch_size) for n in networks}
+        return {"translator": self.task.name, "asked": self.asked,
+                "sources": {s: self._source(s, parts, real, networks) for s in self.task.about["sources"]}}
+
+    def _networks(self):
+        """What distances are computed with: the judge always, the others where their weights are."""
+        net, device = self.judge.predictor(), self.judge.device
+        found = [feature_networks.own("predictor", net.features, device, self.judge_file)]
+        if feature_networks.has_efficientnet():
+            found.append(feature_networks.efficientnet_lite0(device))
+        if self.asked["fid_weights"]:
+            try:
+                found.append(feature_networks.inception(self.asked["fid_weights"], device))
+            except UserError as error:
+                log.warning("no FID and Inception Score: %s", error)
+        return found
+
+    # -- one source --------------------------------------------------------------------------------------------
+
+    def _source(self, source, parts, real, networks):
+        truth, net = Truth(source, self.opt), self.model.translator(source)
+        fakes, fidelity, errors, widths = [], {}, [], {}
+        for phase, title in (("test", "held_out"), ("train", "trained_on")):
+            member = parts[phase].members[source]
+            rows = _spread(member.rows)
+            images = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0]
+                      for r in track(rows, f"{source}, {title}")]
+            fidelity[title] = self._fidelity(rows, images)
+            found, widths[title] = self._against_truth(truth, rows, images)
+            errors += found if phase == "test" else []
+            fakes += images
+        return {"label_fidelity": fidelity, "paired": _means([e for e in errors if e]),
+                "ventricles": self._ventricles(truth, widths),
+                "distribution": _distances(real, fakes, networks, self.opt.batch_size),
+                "examples": self._examples(source, parts, truth, net)}
+
+    def _fidelity(self, rows, images):
+        """The judge's errors when it reads translated images, by image."""
+        known = [(r.label, i) for r, i in zip(rows, images, strict=True) if r.label is not None]
+        if not known:
+            return {}
+        labels, answers = [label for label, _ in known], predict(self.judge.predictor(), [i for _, i in known],
+                                                                 self.judge_opt, self.judge.device)
+        if self.opt.task == "classification":
+            named = [self.classes[int(a.argmax())] for a in answers]
+            return metrics.classification_errors(named, labels, answers, self.classes)
+        return metrics.regression_errors(answers, labels)
+
+    def _against_truth(self, truth, rows, images):
+        """Of the images whose true one is known: [errors of the pixels], [(row, widths of the ventricles)]."""
+        errors, widths, intensity = [], [], target_intensity(self.opt)
+        for row, fake in zip(rows, images, strict=True):
+            true = truth.image(row)
+            if true is None:
+                continue
+            errors.append(self._errors(truth, fake, true))
+            pair = None if safety.cannot(intensity) else safety.widths(fake, true, intensity)
+            widths += [(row, pair)] if pair else []
+        return errors, widths
+
+    def _ventricles(self, truth, widths):
+        """What the translator does to the ventricles, on patients it was not trained on and on those it was."""
+        reason = safety.cannot(target_intensity(self.opt))
+        if reason is None and truth.folder is None:
+            reason = "the true target images of the source patients are not known"
+        return {"not_measured": reason} if reason else safety.judge(widths)
+
+    def _errors(self, truth, fake, true):
+        """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""
+        intensity = target_intensity(self.opt)
+        low, high = image_quality.CT_LIMITS
+        if intensity.unit != HU or intensity.low > low or intensity.high < high:
+            return truth.errors(fake, true)
+        true = intensity.restore(true[0])
+        errors = image_quality.masked_errors(intensity.restore(fake[0]), true, image_quality.body_mask(true))
+        return {k: v for k, v in errors.items() if k != "voxels"}
+
+    def _examples(self, source, parts, truth, net):
+        """The middle slices of the first held-out patients, the same for every translator of the split."""
+        held_out = parts["test"].members[source]
+        member = held_out if held_out.rows else parts["train"].members[source]
+        by_patient = {}
+        for row in member.rows:
+            by_patient.setdefault(row.patient, []).append(row)
+        examples = []
+        for number, own in enumerate(list(by_patient.values())[:self.asked["examples"]]):
+            row = own[len(own) // 2]
+            image = member.cohort.image(row)
+            shown = {"source": image, "translated": translate(net, [image], self.opt, self.model.device)[0]}
+            true = truth.image(row)
+            shown |= {} if true is None else {"truth": true}
+            examples.append({"patient": row.patient, "file": row.file, "slice": row.index + 1, "label": row.label,
+                             "images": {k: self._save(v, f"{source}_{number}_{k}.png") for k, v in shown.items()}})
+        return examples
+
+    def _save(self, image, name):
+        """Writes (C, H, W) in [-1, 1] as 8 bits; returns its path relative to --output."""
+        folder = self.root / self.task.needs[0] / "examples"
+        save_image(tensor2im(torch.from_numpy(np.ascontiguousarray(image))), folder / name)
+        return str((folder / name).relative_to(self.root))
+
+
+def _distances(real, fakes, networks, batch_size):
+    """{metric: value}, as flat as a table's row; {} where there are too few images."""
+    found = {}
+    for network in networks:
+        fake = image_quality.features_of(fakes, network, batch_size)
+        for metric in image_quality.metrics_of(network.name):
+            try:
+                figures = image_quality.distance(metric, real[network.name], fake)
+            except UserError as error:
+                log.warning("%s", error)
+                continue
+            found |= {"n_real": figures["n_real"], "n_fake": figures["n_fake"]}
+            found |= {f"{metric}_mean": figures["value"], f"{metric}_std": figures["sd"]} if metric in ("kid", "is") \
+                else {metric: figures["value"]}
+    return found
+
+
+def _means(errors):
+    if not errors:
+        return {}
+    return {"n": len(errors), **{k: float(np.mean([e[k] for e in errors if e.get(k) is not None] or [np.nan]))
+                                 for k in errors[0]}}
+
+
+def _spread(rows):
+    """At most MOST of the rows, evenly spread."""
+    rows = list(rows)
+    return rows if len(rows) <= MOST else [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).astype(int)]

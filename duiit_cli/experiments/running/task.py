@@ -1,0 +1,216 @@
+"""One task of an experiment, in a process of its own: train, then test or translate, then say that it is done.
+
+    python -m duiit_cli.experiments.running.task OUTPUT TASK_ID
+
+A task that was stopped goes on where it stopped: training from its last state, the rest anew. Its done file (cell.json,
+translator.json, start.json, quality.json) is written last; where the task failed, failed.json says why in one line.
+"""
+import json
+import logging
+import math
+import os
+import platform
+import shutil
+import sys
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from duiit_cli import __version__
+from duiit_cli.experiments.planning import plan
+from duiit.util.errors import UserError
+from duiit.util.files import write_json
+
+log = logging.getLogger(__name__)
+FAILED = "failed.json"
+
+
+def done_file(root, task):
+    """Where a task says that it ended well."""
+    if task.kind == plan.QUALITY:
+        return Path(root) / plan.PLACES[plan.TRANSLATOR] / task.name / f"split_{task.split:02d}" / "quality.json"
+    return Path(root) / task.id / f"{plan.CELL if task.kind == plan.CHOICE else task.kind}.json"
+
+
+def failed_file(root, task):
+    return done_file(root, task).with_name("quality_failed.json" if task.kind == plan.QUALITY else FAILED)
+
+
+def log_file(root, task):
+    return Path(root) / "logs" / f"{task.id.replace('/', '_')}.log"
+
+
+def fail(root, task, error):
+    """Notes that the task failed, and why: one line."""
+    write_json(failed_file(root, task), {"error": " ".join(str(error).split()),
+                                         "log": str(log_file(root, task).relative_to(root))})
+
+
+def run(root, task):
+    """Does the task. Raises what goes wrong; SystemExit where it was asked to stop."""
+    began = time.monotonic()
+    if task.kind == plan.QUALITY:
+        from duiit_cli.experiments.running.quality import assess
+
+        report = assess(root, task)
+    elif task.kind == plan.CHOICE:
+        report = _choose(root, task)
+    else:
+        resumed = _train(root, task)
+        finish = {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator}.get(task.kind)
+        report = {"resumed": resumed, **(finish(root, task) if finish else {})}
+    write_json(done_file(root, task), {**_facts(root, task, began), **report})
+    if task.words:
+        _tidy(Path(root) / task.id)
+
+
+def _train(root, task):
+    """Trains, or goes on with it; True where it was begun before, so that `seconds` are those of the rest."""
+    from duiit_cli.training.loop import train
+    from duiit.options import TrainOptions
+
+    folder = Path(root) / task.id
+    begun = any(folder.glob("*_state.pth*"))
+    if not begun and folder.exists():
+        shutil.rmtree(folder)           # without a state it is the rest of something, and nothing to go on with
+    opt = TrainOptions().parse([*task.words[1:], *(["--continue_train"] if begun else [])])
+    code = train(opt)
+    if code:
+        raise SystemExit(code)          # asked to stop: everything is saved, and the task goes on another time
+    return begun
+
+
+def _finish_cell(root, task):
+    """Tests the network on the target's held-out images: what the comparison is about. The errors of validation
+    patients stand apart: they may choose between methods."""
+    from duiit.data import create_dataset
+    from duiit.options import TestOptions
+
+    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}"])
+    counts = _counts(create_dataset(opt).dataset)
+    found = {"method": task.name, "counts": counts, "predictor": _tested(root, task, "test", "results")}
+    return {**found, "validation": _tested(root, task, "val", "validation")} if counts["val"]["images"] else found
+
+
+def _tested(root, task, phase, folder):
+    """The predictor's errors on one part of the target's images, whose pages and tables go to `folder`."""
+    from duiit_cli.evaluation.held_out import test
+    from duiit.options import TestOptions
+
+    folder = Path(root) / task.id / folder
+    test(TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0",
+                              f"--phase={phase}"]), folder)
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["predictor"]
+
+
+def _choose(root, task):
+    """The cell that errs least on validation patients, as a cell of its own. Test patients choose nothing."""
+    from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER, PRIMARY
+
+    cells = {need: json.loads((Path(root) / need / "cell.json").read_text(encoding="utf-8")) for need in task.needs}
+    metric, unit = PRIMARY[task.about["task"]], f"by_{task.about['split_by']}"
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    errors = {need: cell.get("validation", {}).get(unit, {}).get(metric) for need, cell in cells.items()}
+    unknown = next((need for need, error in errors.items() if error is None or not math.isfinite(error)), None)
+    if unknown:
+        raise UserError(f"{Path(root) / unknown}: has no {metric} of validation patients ({unit.replace('_', ' ')}) to "
+                        "be chosen by, see its cell.json; label validation patients, or leave out the method that "
+                        "chooses")
+    best = min(reversed(task.needs), key=lambda need: sign * errors[need])        # of equals the last, the simplest
+    folder = Path(root) / task.id
+    shutil.rmtree(folder, ignore_errors=True)
+    for part in ("results", "validation"):
+        shutil.copytree(Path(root) / best / part, folder / part)
+    kept = {k: cells[best][k] for k in ("counts", "data", "predictor", "validation", "seed", "split_seed")}
+    return {"method": task.name, **kept, "chosen": best.split("/")[1],
+            "validation_errors": {need.split("/")[1]: error for need, error in errors.items()}}
+
+
+def _counts(dataset):
+    """Labelled target images and their patients in each part, and the labelled images of others that were trained on
+    besides."""
+    from duiit.data import splits
+
+    counts = {part: [r for r in dataset.target_part(part) if r.label is not None] for part in splits.PARTS}
+    found = {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
+    return {**found, "extra_images": dataset.opt.labels_known - found["train"]["images"]}
+
+
+def _finish_translator(root, task):
+    """Translates all images of its sources, the training images of the cells that wait for it."""
+    from duiit_cli.inference.translation import run as translate
+    from duiit.options import TranslateOptions
+
+    dataroot = next(w.partition("=")[2] for w in task.words if w.startswith("--dataroot="))
+    for source in task.about["sources"]:
+        translate(TranslateOptions().parse([
+            *task.run_words(root), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
+            "--for_training", f"--output={Path(root) / task.id / 'synthetic' / source}"]))
+    return {"translator": task.name}
+
+
+def _facts(root, task, began):
+    """What the report says of how the task was done, and on what."""
+    import numpy
+    import scipy
+    import torch
+    import torchvision
+
+    from duiit_cli.experiments.running import facts
+
+    values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
+    cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    ended = datetime.now(UTC).isoformat(timespec="seconds")
+    data = {"data": facts.of_task(root, task)} if task.words else {}
+    packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
+    return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
+            "split_seed": int(values.get("split_seed", 0)), "finished": ended,
+            "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
+            "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
+            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}, **data}
+
+
+def _tidy(folder):
+    """A finished training is never gone on with: its states, three times the networks' size, can go, and so can the
+    weights of its last epoch under their number, which are the latest."""
+    for path in (*folder.glob("*_state.pth*"), *folder.glob("[0-9]*_net_*.pth")):
+        path.unlink()
+
+
+# -- as a process ------------------------------------------------------------------------------------------------
+
+def _end_with_parent():
+    """Ends this process when the one that started it is gone, however that ended: its end of the pipe closes."""
+    def wait():
+        while os.read(0, 1):        # not sys.stdin: its lock must be free when this process ends
+            pass
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def main(root, task_id):
+    """Exit status 0: done; 1: failed, and failed.json says why; anything else: stopped."""
+    from duiit.util.logs import setup_logging
+
+    setup_logging()
+    task = plan.read(root)[task_id]
+    try:
+        run(root, task)
+    except UserError as error:
+        log.error("%s", error)
+        fail(root, task, error)
+        return 1
+    except Exception as error:          # a bug, a full memory: the other tasks go on
+        log.exception("%s failed", task_id)
+        fail(root, task, f"{type(error).__name__}: {error}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    import duiit_cli  # noqa: F401 - puts the project's own rooms first
+
+    _end_with_parent()
+    sys.exit(main(*sys.argv[1:]))

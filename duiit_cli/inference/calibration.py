@@ -1,0 +1,214 @@
+"""What a run knows of itself besides its weights: how far its predictor errs on validation patients, for an honest
+interval, and what its training scans look like, for telling scans that are unlike them.
+
+Both are kept in the run's folder: `calibration_<epoch>.json`, bound to its weights by their digest, and
+`dataset_fingerprint.json`. They are made when training ends, so that a run can be taken elsewhere without its data; a
+run that has none (stopped, or of another epoch) gets them on its first `duiit predict`, while its data are there.
+"""
+import copy
+import hashlib
+import json
+import logging
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from duiit.data.checking import fingerprint
+from duiit.data import splits
+from duiit.data.preparing.intensity import ct_window
+from duiit_cli.inference.networks import own_scans, read
+from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
+from duiit.options import run_file
+from duiit.util import checkpoint
+from duiit.util.errors import UserError
+from duiit.util.files import write_json
+from duiit.util.progress import track
+
+log = logging.getLogger(__name__)
+VERSION = 1
+AGGREGATES = ("mean", "median")
+SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
+# What shapes a slice, and what shapes an answer: facts that were found under other settings are not these.
+SLICES = ("target", "ct_window", "mri_channel", "slices", "keep_empty")
+ANSWERS = (*SLICES, "task", "preprocess", "load_size", "output_nc")
+
+# How the run's own labels are read, whatever is said of those of the scans to predict.
+TABLES = ("label_column", "id_column", "patient_regex")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """scores: {aggregate: [score of each validation patient]}, absolute errors or 1 - the true class's probability;
+    looks: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
+    scores: dict | None
+    looks: dict | None
+    parts: dict
+
+
+def keep(model, opt):
+    """At the end of a training, on one process: stores what predictions will need. Never stops a run that is done."""
+    if not hasattr(model, "predictor"):
+        return
+    folder, net = Path(opt.checkpoints_dir) / opt.name, model.predictor()
+    if not (folder / splits.NAME).is_file():            # a plug-in's data set, with parts of its own making
+        return
+    net = copy.deepcopy(getattr(net, "module", net)).eval()
+    try:
+        for epoch in ("latest", "best"):
+            weights = folder / f"{epoch}_net_P.pth"
+            if weights.is_file():
+                checkpoint.load_weights(net, weights, model.device)
+                _scores(opt, net, model.device, folder, epoch)
+        _looks(opt, folder)
+    except UserError as error:
+        log.warning("nothing is kept for intervals and flags of `duiit predict`: %s", error)
+
+
+def of_run(opt, net, device):
+    """RunFacts of the run that opt.name names, with `net` for its predictor; found now if they are not kept."""
+    folder = Path(opt.checkpoints_dir) / opt.name
+    epoch = f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
+    opt, run = copy.copy(opt), run_file.read(opt.checkpoints_dir, opt.name)
+    vars(opt).update({k: run.get(k) for k in TABLES})
+    scores = _or_none("interval", _scores, opt, net, device, folder, epoch)
+    looks = _or_none("flag", _looks, opt, folder)
+    return RunFacts(scores, looks, parts_of(folder, opt) if (folder / splits.NAME).is_file() else {})
+
+
+def _or_none(what, find, *args):
+    try:
+        return find(*args)
+    except UserError as error:
+        log.warning("no %s: the run keeps none, and it cannot be found now (%s)", what, error)
+        return None
+
+
+# -- how far the predictor errs --------------------------------------------------------------------------------------
+
+def _scores(opt, net, device, folder, epoch):
+    made_with = {**{name: getattr(opt, name) for name in ANSWERS}, "weights": digest(net)}
+    path = folder / f"calibration_{epoch}.json"
+    kept = _read(path)
+    if kept.get("made_with") == made_with:
+        return kept["scores"]
+    scores = calibrate(opt, net, device, parts_of(folder, opt))
+    meaning = "1 - probability of the true class" if opt.task == "classification" else "absolute error in label units"
+    found = {"version": VERSION, "epoch": epoch, "score": f"{meaning}, of each validation patient's worst scan",
+             "patients": len(scores["mean"]), "scores": scores, "made_with": made_with}
+    _keep(path, found, kept, "weights")
+    return scores
+
+
+def calibrate(opt, net, device, parts):
+    """{aggregate: sorted scores}, one of each labelled patient who is in validation only: of the worst scan, since a
+    new patient's scan may be any."""
+    scans = [s for s in target_scans(opt) if parts.get(s.patient) == {"val"}]
+    worst = {how: defaultdict(float) for how in AGGREGATES}
+    for scan in track(scans, "calibrating", len(scans), "scans"):
+        for how, score in _errors(scan, opt, net, device).items():
+            worst[how][scan.patient] = max(worst[how][scan.patient], score)
+    return {how: sorted(scores.values()) for how, scores in worst.items()}
+
+
+def _errors(scan, opt, net, device):
+    """{aggregate: score} of one scan; {} where it has no label or shows nothing."""
+    try:
+        prepared = read(scan, opt.target, opt.output_nc, opt)
+    except UserError as error:
+        log.warning("left out of the calibration: %s", error)
+        return {}
+    used = used_slices(prepared, opt)
+    label = label_of(prepared, used)
+    if label is None or not used or (opt.task == "classification" and label not in opt.classes):
+        return {}
+    answers = slice_answers(net, [prepared.images[i] for i in used], opt, device)
+    return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
+
+
+def score_of(answer, label, opt):
+    """How far an answer is off: |answer - label|, or 1 - the probability of the true class."""
+    return 1 - float(answer[opt.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
+
+
+def digest(net):
+    """Of the weights themselves: the same however and wherever they are saved."""
+    done = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        done.update(name.removeprefix("module.").encode())
+        done.update(np.ascontiguousarray(value.detach().cpu().numpy()))
+    return done.hexdigest()
+
+
+# -- what the training scans look like -------------------------------------------------------------------------------
+
+def _looks(opt, folder):
+    made_with = {name: getattr(opt, name) for name in SLICES}
+    path = folder / fingerprint.NAME
+    kept = _read(path)
+    if kept.get("made_with") == made_with:
+        return kept["modalities"][opt.target]["fingerprint"]
+    looks = look(opt, parts_of(folder, opt))
+    found = {"version": VERSION, "modalities": {opt.target: {"fingerprint": looks}}, "made_with": made_with}
+    _keep(path, found, kept)
+    return looks
+
+
+def look(opt, parts):
+    """The fingerprint of (a sample of) the target's training scans."""
+    scans = [s for s in target_scans(opt) if "train" in parts.get(s.patient, ())]
+    chosen = [scans[i] for i in np.unique(np.linspace(0, len(scans) - 1, min(SAMPLE, len(scans))).astype(int))]
+    facts = []
+    for scan in track(chosen, "looking at training scans", len(chosen), "scans"):
+        try:
+            prepared = read(scan, opt.target, opt.output_nc, opt)
+        except UserError as error:
+            log.warning("left out of the fingerprint: %s", error)
+            continue
+        facts += facts_of_scan(prepared, opt)
+    if not facts:
+        raise UserError(f"no training scan of {opt.target} is in {opt.dataroot}")
+    return fingerprint.summarise(facts)
+
+
+def facts_of_scan(prepared, opt):
+    """[ScanFacts] of a PreparedScan; [] where every slice is empty."""
+    used = [prepared.slices[i] for i in used_slices(prepared, opt)]
+    return [fingerprint.facts_of(used, ct_window(opt.ct_window))] if used else []
+
+
+# -- what both need --------------------------------------------------------------------------------------------------
+
+def target_scans(opt):
+    """The target's scans in the run's own data. Raises UserError."""
+    if not opt.dataroot or not Path(opt.dataroot).is_dir():
+        raise UserError(f"--dataroot {opt.dataroot}: no such folder; say where the run's data are now")
+    return own_scans(opt, opt.target)
+
+
+def parts_of(folder, opt):
+    """{patient of the target: {parts of the split that hold images of theirs}}. Raises UserError."""
+    if not (folder / splits.NAME).is_file():
+        raise UserError(f"{folder}: holds no {splits.NAME}, so who was trained on is not known")
+    return splits.patients_parts(folder, opt.target)
+
+
+def _read(path):
+    """What a file of ours holds; {} where there is none, or none that can be used."""
+    try:
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return kept if kept["version"] == VERSION else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+def _keep(path, found, kept, *changing):
+    """Writes what was found, unless the file has the same under other settings: then this call is the exception."""
+    ours, theirs = ({k: v for k, v in f.get("made_with", {}).items() if k not in changing} for f in (found, kept))
+    if kept and ours != theirs:
+        return
+    try:
+        write_json(path, found)
+    except UserError as error:                          # somebody else's run, say
+        log.info("not kept for the next time: %s", error)

@@ -1,0 +1,197 @@
+"""`duiit predict`: one predicted label a scan, from its slices, with an interval and a flag for unusual scans.
+
+The columns are described in docs/predicting.md. What makes intervals and flags honest is in duiit_cli/inference/calibration.py.
+"""
+import csv
+import logging
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from duiit_cli.adapter import OptionsCommand
+from duiit.options import PredictOptions
+from duiit.util.errors import UserError
+
+log = logging.getLogger(__name__)
+UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike training", "not judged"
+
+
+def run(opt):
+    """Exit status 0, or 2 where some scan could not be read (the others' rows are written all the same)."""
+    from duiit.data.modality_dataset import loader_of
+    from duiit_cli.inference.networks import load_model
+    from duiit.util.files import write_csv, write_json
+    from duiit.util.progress import track
+
+    scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
+    model = load_model(opt, "predictor")
+    net = model.predictor()
+    results = [examine(scan, net, opt, model.device) for scan in track(scans, "predicting", len(scans), "scans")]
+    unreadable = [r for r in results if r.flag == UNREADABLE]
+    _refuse_nothing(results, unreadable, opt)
+    rows = slice_rows(results, opt) if opt.per_slice else scan_rows(results, net, opt, model.device)
+    if not opt.output:
+        print_csv(rows)
+    else:
+        write_json(opt.output, rows) if opt.output.lower().endswith(".json") else write_csv(opt.output, rows)
+        log.info("%d rows written to %s", len(rows), opt.output)
+    if unreadable:
+        log.error("%d of %d scans could not be read, as told above; mend them or take them out",
+                  len(unreadable), len(results))
+    return 2 if unreadable else 0
+
+
+@dataclass
+class Result:
+    """One scan: its slices' answers (N,) or (N, K) and the slices they are of, its label, or why there is none."""
+    scan: object
+    answers: object = None
+    slices: list = field(default_factory=list)
+    label: object = None
+    facts: list = field(default_factory=list)       # its ScanFacts, if it shows anything
+    flag: str = ""
+    reason: str = ""
+
+
+def examine(scan, net, opt, device):
+    """Reads one scan and asks the predictor."""
+    from duiit_cli.inference.calibration import facts_of_scan
+    from duiit_cli.inference.networks import read
+    from duiit_cli.inference.scan_answers import label_of, slice_answers, used_slices
+
+    try:
+        prepared = read(scan, opt.target, opt.output_nc, opt)
+    except UserError as error:
+        return Result(scan, flag=UNREADABLE, reason=str(error), label=scan.label)
+    used = used_slices(prepared, opt)
+    result = Result(scan, slices=[prepared.slices[i] for i in used], label=label_of(prepared, used),
+                    facts=facts_of_scan(prepared, opt))
+    if not used:
+        result.flag, result.reason = EMPTY, "every slice is constant or almost empty"
+        log.warning("%s: every slice is constant or almost empty; no prediction", scan.name)
+        return result
+    result.answers = slice_answers(net, [prepared.images[i] for i in used], opt, device)
+    return result
+
+
+def _refuse_nothing(results, unreadable, opt):
+    """UserError where there is no answer at all; else each unreadable scan gets its line."""
+    if len(unreadable) == len(results):
+        several = f" (and so on: none of {len(results)} scans can be read)" if len(results) > 1 else ""
+        raise UserError(unreadable[0].reason + several)
+    if all(r.answers is None for r in results):
+        raise UserError(f"--input {opt.input}: every slice is constant or almost empty; "
+                        "--keep_empty takes them all the same")
+    for r in unreadable:
+        log.warning("no prediction: %s", r.reason)
+
+
+# -- one row a scan ----------------------------------------------------------------------------------------------
+
+def scan_rows(results, net, opt, device):
+    from duiit_cli.inference import calibration
+    from duiit_cli.inference.prediction_report import report
+
+    run = calibration.of_run(opt, net, device)
+    limit = _limit(run, opt)
+    rows = [_scan_row(r, run, limit, opt) for r in results]
+    report(rows, opt)
+    return rows
+
+
+def _limit(run, opt):
+    """The largest score that the interval allows; None, with the reason in a line, where there can be no interval."""
+    from duiit.util.conformal import bound, patients_needed
+
+    if not opt.interval or run.scores is None:
+        return None
+    scores = run.scores[opt.aggregate]
+    limit = bound(scores, opt.interval)
+    if limit is None:
+        log.warning("no interval: at --interval %g it needs %d labelled patients in validation and in no other part, "
+                    "and the run has %d; give a lower --interval, or train with a larger --val_fraction", opt.interval,
+                    patients_needed(opt.interval), len(scores))
+    return limit
+
+
+def _scan_row(r, run, limit, opt):
+    from duiit_cli.inference.scan_answers import of_scan
+
+    answer = None if r.answers is None else of_scan(r.answers, opt.aggregate)
+    flag, reason = _judged(r, run)
+    parts = run.parts.get(r.scan.patient, ())
+    return {"id": r.scan.name, "patient": r.scan.patient, **_answer(answer, r.answers, opt),
+            **_interval(answer, limit, opt), "slices": len(r.slices), "flag": flag, "reason": reason, "label": r.label,
+            "error": _error(answer, r.label, opt), "split": "+".join(p for p in ("train", "val", "test") if p in parts),
+            "file": str(r.scan.files[0] if len(r.scan.files) == 1 else r.scan.files[0].parent)}
+
+
+def _judged(r, run):
+    """(flag, reason): reading's own verdict, else whether the scan looks like those the run was trained on."""
+    from duiit.data.checking.fingerprint import unlike
+
+    if r.flag or not r.facts:
+        return r.flag, r.reason
+    if run.looks is None:
+        return UNJUDGED, "what the training scans look like is not known"
+    reasons = unlike(r.facts[0], run.looks)
+    return (UNLIKE, "; ".join(reasons)) if reasons else ("", "")
+
+
+def _answer(answer, answers, opt):
+    """prediction and spread (standard deviation over slices); of classes also the probability of each."""
+    if opt.task == "classification":
+        best = None if answer is None else int(answer.argmax())
+        return {"prediction": None if answer is None else opt.classes[best],
+                "spread": None if answer is None else round(float(answers[:, best].std()), 4),
+                **{f"p_{name}": None if answer is None else round(float(answer[k]), 4)
+                   for k, name in enumerate(opt.classes)}}
+    if answer is None:
+        return {"prediction": None, "spread": None}
+    return {"prediction": round(answer, 3), "spread": round(float(answers.std()), 3)}
+
+
+def _interval(answer, limit, opt):
+    """lower and upper end; of classes the set that holds the true one, with ; between the names."""
+    from duiit.util.conformal import prediction_set
+
+    known = answer is not None and limit is not None
+    if opt.task == "classification":
+        return {"set": ";".join(opt.classes[k] for k in prediction_set(answer, limit)) if known else None}
+    return {"lower": round(answer - limit, 3) if known else None, "upper": round(answer + limit, 3) if known else None}
+
+
+def _error(answer, label, opt):
+    """prediction - label; of classes 0 where it is right and 1 where it is wrong. None where either is missing."""
+    if answer is None or label is None:
+        return None
+    if opt.task == "classification":
+        return int(opt.classes[int(answer.argmax())] != label)
+    return round(answer - label, 3)
+
+
+# -- one row a slice ---------------------------------------------------------------------------------------------
+
+def slice_rows(results, opt):
+    """One row a slice, numbered from 1 in anatomical order."""
+    rows = []
+    for r in (r for r in results if r.answers is not None):
+        for s, answer in zip(r.slices, r.answers, strict=True):
+            answer = answer if opt.task == "classification" else float(answer)
+            values = {k: v for k, v in _answer(answer, r.answers, opt).items() if k != "spread"}
+            rows.append({"id": r.scan.name, "patient": r.scan.patient, "slice": s.index + 1, **values,
+                         "label": s.label, "error": _error(answer, s.label, opt), "file": str(s.path)})
+    return rows
+
+
+def print_csv(rows):
+    writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+command = OptionsCommand("predict", PredictOptions, run, help="""Predict the label of target scans with a trained run
+(--model predictor, or the predictor of a duiit run). --input is a file, a folder, a DICOM series or a NIfTI volume.
+
+\b
+duiit predict --name mix --input ./new_ct --output ages.csv""")

@@ -1,0 +1,33 @@
+"""From a scan's slices to one answer: which slices are asked, and how their answers become the scan's."""
+import numpy as np
+
+from duiit_cli.inference.networks import predict
+
+
+def used_slices(prepared, opt):
+    """Indices of the slices of a PreparedScan that say something."""
+    return [i for i, empty in enumerate(prepared.empty) if opt.keep_empty or not empty]
+
+
+def slice_answers(net, images, opt, device):
+    """(N,) labels or (N, K) class probabilities, of images that may differ in size (--preprocess none)."""
+    shapes = dict.fromkeys(image.shape for image in images)
+    if len(shapes) < 2:
+        return predict(net, images, opt, device)
+    places = [[i for i, image in enumerate(images) if image.shape == shape] for shape in shapes]
+    answers = np.concatenate([predict(net, [images[i] for i in group], opt, device) for group in places])
+    return answers[np.argsort(np.concatenate(places))]
+
+
+def of_scan(answers, aggregate):
+    """Mean or median over slices: (N,) -> a number; (N, K) -> (K,) probabilities, which sum up to 1."""
+    together = (np.median if aggregate == "median" else np.mean)(answers, axis=0)
+    return together / together.sum() if together.ndim else float(together)
+
+
+def label_of(prepared, used):
+    """The scan's label; None where it has none, or where its slices have different ones."""
+    labels = {prepared.slices[i].label for i in used} - {None}
+    if len(labels) == 1:
+        return labels.pop()
+    return prepared.scan.label if not labels else None

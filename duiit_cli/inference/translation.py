@@ -1,0 +1,110 @@
+"""`duiit translate`: a folder of source images becomes a folder of synthetic target images with the same labels."""
+import hashlib
+import logging
+from functools import partial
+from pathlib import Path
+
+from duiit_cli.adapter import OptionsCommand
+from duiit.options import TranslateOptions
+from duiit.util.errors import UserError
+
+log = logging.getLogger(__name__)
+VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
+
+
+def run(opt):
+    from duiit.data.readers.labels import WRITTEN
+    from duiit.data.modality_dataset import loader_of
+    from duiit_cli.inference.networks import load_model, target_intensity
+    from duiit.util.files import atomic_folder, write_csv
+    from duiit.util.progress import track
+
+    source = source_of(opt)
+    scans = loader_of(source).find_scans(Path(opt.input), opt)
+    model = load_model(opt, "translator")
+    net, intensity = model.translator(source), target_intensity(opt)
+    write, rows = writer_of(opt, intensity), []
+    with atomic_folder(opt.output, opt.force) as folder:
+        for scan in track(scans, f"translating {source}", total=len(scans)):
+            slices, images = translate_scan(net, scan, source, opt, model.device)
+            rows += write(folder, scan, slices, images) if slices else []
+        write_csv(folder / "labels.csv", [(f, p, "" if label is None else label) for f, p, label in rows], WRITTEN)
+    unlabelled = sum(label is None for _, _, label in rows)
+    log.info("%d files of %d scans written to %s, %d without a label", len(rows), len(scans), opt.output, unlabelled)
+
+
+def source_of(opt):
+    """The source modality that --input holds: --source, the run's only one, or the input folder's own name."""
+    sources = opt.sources.split(",") if opt.sources else []
+    if not sources:
+        raise UserError(f"--name {opt.name}: a run of --model {opt.model} has no sources and cannot translate")
+    if opt.source:
+        if opt.source not in sources:
+            raise UserError(f"--source {opt.source}: the run translates {', '.join(sources)}")
+        return opt.source
+    if len(sources) == 1:
+        return sources[0]
+    name = Path(opt.input).resolve().name
+    if name not in sources:
+        raise UserError(f"--source is missing: the run translates {', '.join(sources)}, and --input {opt.input} is "
+                        "named like none of them")
+    return name
+
+
+def translate_scan(net, scan, source, opt, device):
+    """(slices, images): the scan's Slice records and, for each, its translation (C, H, W) in [-1, 1]."""
+    from duiit.data.preparing.transforms import blend_neighbours, resize
+    from duiit_cli.inference.networks import read, translate
+
+    prepared = read(scan, source, opt.input_nc, opt)
+    slices = prepared.slices
+    images = blend_neighbours(translate(net, prepared.images, opt, device), opt.slice_blend)
+    if not opt.keep_network_size:
+        images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, slices, strict=True)]
+    if opt.format in VOLUMES or opt.keep_empty:
+        return slices, images
+    kept = [n for n, empty in enumerate(prepared.empty) if not empty]       # there is nothing on these to train on
+    return [slices[n] for n in kept], [images[n] for n in kept]
+
+
+def writer_of(opt, intensity):
+    """The function (folder, scan, slices, images) -> [(file, patient, label)] that writes --format."""
+    from duiit.data.readers.slice import HU
+    from duiit.data.writing.images import write_scan
+
+    if opt.format != "dicom":
+        return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format)
+    if intensity.unit != HU:
+        raise UserError(f"--format dicom: writes CT, but the target of this run is in {intensity.unit} values; "
+                        "give --format nifti or tiff")
+    return partial(_write_dicom, intensity=intensity, identity=_identity(opt), keep_identity=opt.keep_identity)
+
+
+def _write_dicom(folder, scan, slices, images, intensity, identity, keep_identity):
+    import numpy as np
+
+    from duiit.data.writing.dicom import write_dicom
+
+    if images[0].shape[0] != 1:
+        raise UserError(f"--format dicom: holds 1 channel, not {images[0].shape[0]}; give --format tiff or npy")
+    volume = intensity.restore(np.stack(images)[:, 0])
+    return write_dicom(folder, scan, slices, volume, identity=identity, keep_identity=keep_identity)
+
+
+def _identity(opt):
+    """What synthetic series are named after: the same weights and settings make the same series again."""
+    from duiit.data.writing.dicom import SeriesIdentity
+    from duiit_cli import __version__
+
+    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
+    for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
+        digest.update(path.read_bytes())
+    return SeriesIdentity(opt.name, f"DUIIT {__version__}", digest.hexdigest())
+
+
+command = OptionsCommand("translate", TranslateOptions, run, help="""Translate a folder of source images with a trained
+run. Paths are mirrored, labels are carried over into labels.csv, so that the output is a training folder at once.
+
+\b
+duiit translate --name demo --input ./mri_ct/mri --output ./synthetic_ct --for_training    # for --extra
+duiit translate --name demo --input ./mri_ct/mri --output ./to_look_at""")

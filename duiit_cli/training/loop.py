@@ -1,0 +1,319 @@
+"""The training loop: the same for every model, from the first batch to the last saved state.
+
+A run's folder holds everything needed to go on with it. `latest_state.pth` holds weights, optimizers, schedules, image
+pools, random generators and the place in the epoch. The order of the images and their augmentation follow from
+(seed, epoch) alone, so a run that was stopped and continued ends with the same weights. Of several processes that train
+together each runs this loop, in step with the others; the first one writes.
+"""
+import logging
+import math
+import signal
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+from duiit.data import create_dataset
+from duiit_cli import __version__
+from duiit_cli.inference import calibration
+from duiit_cli.training.guard import NumberGuard
+from duiit_cli.training.resume import refuse_other_data, starting_point
+from duiit_cli.training.run_folder import claimed
+from duiit.models import create_model
+from duiit.options import run_file
+from duiit.util import checkpoint, distributed
+from duiit.util.errors import UserError
+from duiit.util.files import write_text
+from duiit.util.logs import log_to_file, setup_logging
+from duiit.util.progress import TrainProgress
+from duiit.util.states import StateFiles
+from duiit.util.visualizer import Visualizer
+
+log = logging.getLogger(__name__)
+
+
+def train(opt):
+    """Trains the run that `opt` describes. Returns the exit status: 0, or 128 + signal where one stopped it."""
+    folder = Path(opt.checkpoints_dir) / opt.name
+    with distributed.joined(opt), claimed(folder):
+        if not distributed.is_main():
+            setup_logging(quiet=True)
+        return _train(opt, folder)
+
+
+def _train(opt, folder):
+    states = StateFiles(folder, opt.keep)
+    path, opt.continue_train = distributed.from_main(lambda: starting_point(opt, folder, states))
+    state = checkpoint.load(path) if path else None
+    recorded = run_file.read(opt.checkpoints_dir, opt.name) if path else {}
+    checkpoint.seed_everything(opt.seed)
+    dataset = distributed.first_here(lambda: create_dataset(opt))
+    if state:
+        refuse_other_data(opt, recorded, len(dataset), state["images"])
+    checkpoint.seed_everything(opt.seed)        # the networks start the same, whatever reading the data drew
+    model = create_model(opt)
+    model.restored = state is not None
+    model.setup(opt)
+    checkpoint.seed_everything(opt.seed + distributed.rank())   # from here on each process draws for itself
+    if not distributed.is_main():
+        return _run(opt, folder, dataset, model, states, state)
+    run_file.write(folder, opt, __version__)
+    write_text(folder / "train_opt.txt", _readable(opt))
+    handler = log_to_file(folder / "train.log")
+    try:
+        return _run(opt, folder, dataset, model, states, state)
+    finally:
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+def _run(opt, folder, dataset, model, states, state):
+    with _stop_signals() as stop:
+        return TrainingRun(opt, folder, dataset, model, states, stop).go(state)
+
+
+def _readable(opt):
+    width = max(len(k) for k in vars(opt))
+    return "".join(f"{k:>{width}}: {v}\n" for k, v in sorted(vars(opt).items()))
+
+
+@contextmanager
+def _stop_signals():
+    """Yields a dict that receives the signal which asks to stop; a second Ctrl-C stops at once."""
+    stop = {}
+
+    def ask(number, frame):
+        # One Ctrl-C reaches a launched process twice: from the terminal and from its launcher.
+        if stop and number == signal.SIGINT and not distributed.launched():
+            raise KeyboardInterrupt
+        if not stop and distributed.is_main():
+            log.warning("stopping after this step")
+        stop["signal"] = number
+
+    try:
+        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:                          # not in the main thread: whoever runs us there stops us another way
+        before = {}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def balance(losses):
+    """{"balance": the critics' mean loss by the generators' mean adversarial loss}: with LSGAN 1 where neither wins,
+    and towards 0 as the critics do. Nothing where no D_<x> and G_<x> go together."""
+    pairs = [(losses[k], losses[f"G_{k[2:]}"]) for k in losses if k.startswith("D_") and f"G_{k[2:]}" in losses]
+    critics, generators = sum(d for d, _ in pairs), sum(g for _, g in pairs)
+    return {"balance": critics / generators} if generators else {}
+
+
+class _Unwatched:
+    """Stands for progress and logs in the processes that show and write nothing."""
+
+    def __getattr__(self, name):
+        return lambda *args, **kwargs: None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        return None
+
+
+class TrainingRun:
+    """Where a run stands (epoch, batches of it done, steps in all) and how it goes on."""
+
+    def __init__(self, opt, folder, dataset, model, states, stop):
+        self.opt, self.folder, self.dataset, self.model = opt, folder, dataset, model
+        self.states, self.stop = states, stop
+        self.epoch, self.batches_done, self.steps = opt.epoch_count, 0, 0
+        self.best, self.stale = math.inf, 0         # the smallest validation error, and validations since
+        self.last_epoch = opt.n_epochs + opt.n_epochs_decay
+        self.guard = NumberGuard(opt, model, folder)
+        held_out = getattr(dataset.dataset, "held_out", None)
+        self.validation = held_out("val") if opt.val_freq and held_out else None
+        if opt.early_stop and self.validation is None:
+            raise UserError(f"--early_stop {opt.early_stop}: nothing is validated, see --val_freq and --val_fraction")
+
+    # -- the run -----------------------------------------------------------------------------------------------
+
+    def go(self, state=None):
+        """Trains to the end, from the training state `state` if there is one. Returns the exit status."""
+        main = distributed.is_main()
+        self.visualizer = Visualizer(self.opt) if main else _Unwatched()
+        if state:
+            self._take_up(state)
+        else:
+            self.save()                         # from here on the run can be gone on with, and the disk has room
+        images = self.dataset.batches * self.opt.batch_size
+        log.info("%d images, %d steps an epoch, on %s%s", len(self.dataset), self.dataset.batches, self.opt.device,
+                 f" and {distributed.ranks() - 1} more" if distributed.ranks() > 1 else "")
+        with (TrainProgress(self.last_epoch, images, first_epoch=self.epoch) if main else _Unwatched()) as progress:
+            while self.epoch <= self.last_epoch and not self.finished():
+                self._one_epoch(progress)
+        return self._end()
+
+    def finished(self):
+        return bool(self.stop) or 0 < self.opt.max_steps <= self.steps or 0 < self.opt.early_stop <= self.stale
+
+    def _one_epoch(self, progress):
+        progress.start_epoch(self.epoch)
+        progress.advance(self.batches_done * self.opt.batch_size)
+        self.visualizer.reset()
+        self.dataset.set_epoch(self.epoch, self.batches_done)
+        self.model.train()
+        began = time.monotonic()
+        for batch in self.dataset:
+            fetched = time.monotonic()
+            self._step(batch)
+            overdue = self._agree()
+            self._watch(progress, time.monotonic() - fetched, fetched - began)
+            if self.batches_done >= self.dataset.batches:
+                self._end_epoch()               # before saving: a state is never between an epoch and its validation
+            self._save_if_due(overdue)
+            if self.finished():
+                break
+            began = time.monotonic()
+
+    def _step(self, batch):
+        self.guard.before_step()
+        self.model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
+        self.model.measuring = (self.steps + 1) % self.opt.print_freq == 0
+        self.model.set_input(batch)
+        self.model.optimize_parameters()
+        self.steps += 1
+        self.batches_done += 1
+        self.guard.after_step(batch, f"epoch {self.epoch}, step {self.steps}")
+
+    def _agree(self):
+        """All processes do the same: where one met a number that is not finite, was asked to stop, or finds that it is
+        time to save. Returns the last."""
+        wrong = self.guard.found()
+        minutes = self.opt.save_every_minutes
+        overdue = 0 < minutes * 60 <= time.monotonic() - self.saved_at
+        bad, stop, overdue = distributed.agree(wrong is not None, self.stop.get("signal", 0), overdue)
+        if bad:
+            self.guard.respond(wrong)
+        else:
+            self.guard.good_step()
+        if stop:
+            self.stop["signal"] = stop
+        return overdue
+
+    def _save_if_due(self, overdue):
+        by_steps = self.steps % self.opt.save_latest_freq == 0
+        if by_steps and self.opt.save_by_iter:
+            self.save(f"iter_{self.steps}")
+        elif (by_steps or overdue) and self.saved_place != (self.epoch, self.batches_done):
+            self.save("latest")
+
+    def _losses(self):
+        losses = distributed.mean(self.model.get_current_losses())
+        return {**losses, **self.model.get_current_norms(), **balance(losses)}
+
+    def _watch(self, progress, computing, waiting):
+        opt, steps = self.opt, self.steps
+        due = steps % opt.print_freq == 0
+        losses = self._losses() if due or steps == 1 else None
+        progress.advance(opt.batch_size, losses)
+        if due:
+            self._log_losses(losses, computing / opt.batch_size, waiting)
+        save = steps % opt.update_html_freq == 0
+        if save or steps % opt.display_freq == 0 or self.batches_done == 1:
+            self.model.compute_visuals()
+            self.visualizer.display_current_results(self.model.get_current_visuals(), self.epoch, steps, save)
+
+    def _log_losses(self, losses, computing=0.0, waiting=0.0):
+        done = self.batches_done * self.opt.batch_size
+        self.visualizer.print_current_losses(self.epoch, done, losses, computing, waiting, self.steps)
+        self.visualizer.plot_current_losses(self.epoch, self.batches_done / self.dataset.batches, losses)
+
+    def _end_epoch(self):
+        better = self._validate()
+        self.model.update_learning_rate()
+        done, self.epoch, self.batches_done = self.epoch, self.epoch + 1, 0
+        due = done % self.opt.save_epoch_freq == 0 or done == self.last_epoch
+        if better or due:
+            self.save("latest", *(["best"] if better else []), *([str(done)] if due else []))
+
+    def _validate(self):
+        """True where the validation error is the smallest so far."""
+        if self.validation is None or self.epoch % self.opt.val_freq:
+            return False
+        errors = distributed.from_main(lambda: self.model.validate(self.validation))
+        if not errors:
+            return False
+        name, value = next(iter(errors.items()))
+        self.model.metric = value
+        self._log_losses({**self._losses(), **errors})
+        better = value < self.best
+        self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
+        if better:
+            log.debug("epoch %d: %s %.4g, the best so far", self.epoch, name, value)
+        return better
+
+    def _end(self):
+        if self.saved_place != (self.epoch, self.batches_done):
+            self.save("latest")
+        self.visualizer.close()
+        if self.stop:
+            if distributed.is_main():
+                log.warning("stopped at epoch %d, step %d; everything is saved. Go on with: %s", self.epoch, self.steps,
+                            self._how_to_go_on())
+            return 128 + self.stop["signal"]
+        if 0 < self.opt.early_stop <= self.stale:
+            log.info("stopped early: no smaller validation error than %.4g in %d validations; --epoch best has the "
+                     "weights of that one", self.best, self.stale)
+        if distributed.is_main():
+            calibration.keep(self.model, self.opt)
+        log.info("trained %d steps; the run is in %s", self.steps, self.folder)
+        return 0
+
+    def _how_to_go_on(self):
+        where = self.opt.checkpoints_dir
+        where = "" if where == "./checkpoints" else f" --checkpoints_dir {where}"
+        return f"duiit train --name {self.opt.name}{where} --continue_train"
+
+    # -- saving and resuming -----------------------------------------------------------------------------------
+
+    def save(self, *suffixes):
+        """The weights for use under these names, and then the training state: what it says was done is on the disk."""
+        self.guard.wait()
+        wrong = self.guard.found()
+        if distributed.agree(wrong is not None)[0]:
+            self.guard.respond(wrong)
+        own = {"random": checkpoint.random_state(self.opt.device), "pools": self.model.pool_state()}
+        own = distributed.gather(own)
+        if distributed.is_main():
+            try:
+                for suffix in suffixes:
+                    self.model.save_networks(suffix)
+                self.states.save(self._state(own), best="best" in suffixes)
+            except UserError as error:
+                raise UserError(f"{error}. The last state that was saved is whole; go on from it with: "
+                                f"{self._how_to_go_on()}") from error
+        self.saved_at, self.saved_place = time.monotonic(), (self.epoch, self.batches_done)
+
+    def _state(self, own):
+        weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}
+        return {"epoch": self.epoch, "batches_done": self.batches_done, "steps": self.steps, "best": self.best,
+                "stale": self.stale, "skipped": [self.guard.skipped, self.guard.in_a_row],
+                "images": len(self.dataset), "logged": self.visualizer.logged(), "weights": weights,
+                "model": self.model.training_state(), "ranks": own}
+
+    def _take_up(self, state):
+        for name, weights in state["weights"].items():
+            self.model.net(name).load_state_dict(weights)
+        self.model.load_training_state(state["model"])
+        mine = distributed.rank()
+        if mine < len(state["ranks"]):              # a process that is new to the run has its own seed, an empty pool
+            own = state["ranks"][mine]
+            checkpoint.set_random_state(own["random"], self.opt.device)
+            self.model.load_pool_state(own["pools"])
+        self.epoch, self.batches_done, self.steps = state["epoch"], state["batches_done"], state["steps"]
+        self.best, self.stale = state["best"], state["stale"]
+        self.guard.skipped, self.guard.in_a_row = state["skipped"]
+        self.visualizer.rewind(state["logged"])
+        self.saved_at, self.saved_place = time.monotonic(), None
+        log.info("going on at epoch %d, step %d", self.epoch, self.steps)

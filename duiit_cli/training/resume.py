@@ -1,0 +1,49 @@
+"""Where a run begins: anew, from weights alone, or from a training state, and then only as the run that it was."""
+import logging
+
+from duiit.options import run_file
+from duiit.options.train_options import changed
+from duiit.util.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def starting_point(opt, folder, states):
+    """(path of the state to go on from, or None; whether anything is gone on with). Raises UserError.
+
+    A run that was killed before it saved anything begins anew. `--epoch`, `--load_iter` and `--epoch_count` ask for
+    the weights alone: then every option may be another.
+    """
+    trained = any(folder.glob("*_net_*.pth"))
+    if not opt.continue_train:
+        if trained and (folder / run_file.NAME).is_file():
+            raise UserError(f"--name {opt.name}: {folder} already holds a trained run; give another --name, "
+                            "go on with it by --continue_train, or remove the folder")
+        states.clear()
+        return None, False
+    recorded = run_file.read(opt.checkpoints_dir, opt.name)
+    differing = changed(opt, recorded)
+    if opt.epoch != "latest" or opt.load_iter or "epoch_count" in differing:
+        log.info("starting from weights alone, with a new schedule")
+        return None, True
+    path = states.newest()
+    if path is None:
+        log.info("starting from the weights alone: there is no training state" if trained else
+                 "nothing was saved yet: the run begins anew")
+        return None, trained
+    if differing:
+        raise UserError(f"--{differing[0]}: the run goes on as it began, and this changes what it computes; leave it "
+                        "out, or start anew from weights alone with --epoch best or --epoch N")
+    if hasattr(opt, "push") and "push" not in recorded:
+        raise UserError(f"--name {opt.name}: was begun by an earlier version, which pushed the generator another way; "
+                        "start anew, or from weights alone with --epoch best or --epoch N")
+    return path, True
+
+
+def refuse_other_data(opt, recorded, images, images_then):
+    """Raises UserError where the data are not those that the run began with."""
+    differing = changed(opt, recorded)
+    if images != images_then or differing:
+        what = f"{images} images instead of {images_then}" if images != images_then else f"another {differing[0]}"
+        raise UserError(f"--dataroot {opt.dataroot}: these are not the data that the run began with ({what}); bring "
+                        "those back, or start anew from weights alone with --epoch best or --epoch N")

@@ -1,0 +1,66 @@
+"""A run that is stopped saves what it has, says how to go on, and ends as if it had not been stopped."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+DUIIT = Path(sys.executable).with_name("duiit")
+STEPS = 24
+
+
+def words(phantom, tiny, folder, name):
+    return [str(w) for w in ("train", "--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--max_steps", STEPS,
+                             "--n_epochs", 4, "--n_epochs_decay", 60, "--save_epoch_freq", 1000, "--val_freq", 3,
+                             "--pool_size", 3, "--checkpoints_dir", folder, "--name", name)]
+
+
+def stop_midway(command, log, ask):
+    """Starts `command`, sends it the signal `ask` once it has made some steps; (exit status, stderr)."""
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=os.environ)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        if log.is_file() and log.read_text().count("(epoch:") >= 3:
+            process.send_signal(ask)
+            break
+        time.sleep(0.01)
+    return process.communicate(timeout=60)[1], process.returncode
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, duiit, phantom, tiny):
+    """The run that nobody disturbed."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert duiit(*words(phantom, tiny, folder, "whole")) == 0
+    return folder / "whole"
+
+
+@pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_continued_is_as_if_undisturbed(tmp_path, duiit, phantom, tiny, whole, ask):
+    command = words(phantom, tiny, tmp_path, "stopped")
+    told, code = stop_midway([DUIIT, *command], tmp_path / "stopped" / "loss_log.txt", ask)
+    assert code == 128 + ask
+    assert f"Go on with: duiit train --name stopped --checkpoints_dir {tmp_path} --continue_train" in told
+    assert "Traceback" not in told
+    state = torch.load(tmp_path / "stopped" / "latest_state.pth", weights_only=True)
+    assert 0 < state["steps"] < STEPS
+    assert duiit("train", "--name", "stopped", "--checkpoints_dir", tmp_path, "--continue_train") == 0
+    networks = sorted(p.name for p in whole.glob("*_net_*.pth"))
+    assert len(networks) >= 5
+    for name in networks:
+        undisturbed, continued = (torch.load(run / name, weights_only=True) for run in (whole, tmp_path / "stopped"))
+        for key, value in undisturbed.items():
+            assert torch.equal(value, continued[key]), f"{name}: {key}"
+
+
+def test_interrupted_while_reading_the_data(tmp_path, monkeypatch, capsys, duiit, phantom, tiny):
+    def interrupt(opt):
+        raise KeyboardInterrupt
+    monkeypatch.setattr("duiit_cli.training.loop.create_dataset", interrupt)
+    assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--checkpoints_dir", tmp_path / "runs") == 130
+    assert capsys.readouterr().err.strip() == "error: interrupted"
+    assert not (tmp_path / "runs").exists()
