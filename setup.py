@@ -5,8 +5,11 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "duiit_cli" / "__init__.py").read_text(encoding="utf-8"))[1]
-ROOMS = ("duiit_cli", "options", "models", "data", "util")
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "duiit" / "__init__.py").read_text(encoding="utf-8"))[1]
+# In a checkout they stand beside each other, as the toolkit lays them out. Installed, names as common as these would
+# meet other projects' packages, so they go into duiit.
+INSIDE = ("data", "models", "options", "util")
+PACKAGES = {"duiit": "duiit", "duiit_cli": "duiit_cli", **{f"duiit.{name}": name for name in INSIDE}}
 
 DICOM = ["python-gdcm>=3.0.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.1", "onnxruntime>=1.20"]
@@ -21,8 +24,10 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-2-Clause",
     python_requires=">=3.11",
-    packages=find_packages(include=[pattern for room in ROOMS for pattern in (room, f"{room}.*")]),
-    package_data={"options": ["presets/*.toml"], "duiit_cli": ["experiments/*.toml"]},
+    package_dir=PACKAGES,
+    packages=[name for top, folder in PACKAGES.items()
+              for name in (top, *(f"{top}.{p}" for p in find_packages(folder)))],
+    package_data={"duiit.options": ["presets/*.toml"], "duiit_cli": ["experiments/reporting/*.toml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

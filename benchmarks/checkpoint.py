@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 
-import duiit_cli  # noqa: F401 - makes `models`, `options` and `util` the project's own
 from duiit.models import create_model
 from duiit.options import TrainOptions
 from duiit.util import checkpoint

@@ -15,7 +15,6 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-import duiit_cli  # noqa: F401 - puts the project's own rooms first
 from duiit.data import create_dataset
 from duiit.data.phantom import PhantomSpec, write_phantom
 from duiit.models import create_model

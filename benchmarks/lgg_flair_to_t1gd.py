@@ -19,10 +19,9 @@ from pathlib import Path
 import study_table
 from lgg import layout, table
 
-import duiit_cli  # noqa: F401 - puts the project's own rooms first
-from duiit_cli.experiments.planning import methods
 from duiit.options import presets
 from duiit.util.errors import UserError
+from duiit_cli.experiments.planning import methods
 
 HERE = Path(__file__).resolve().parent
 METHODS = "pure_ct,raw,cyclegan,duiit,chosen,oracle"

@@ -20,7 +20,6 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 from duiit.data import create_dataset
 from duiit.options import TrainOptions
 

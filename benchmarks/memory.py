@@ -11,7 +11,6 @@ import tempfile
 
 import torch
 
-import duiit_cli  # noqa: F401  (makes `models` and `options` the project's own)
 from duiit.models import create_model
 from duiit.options import TrainOptions
 

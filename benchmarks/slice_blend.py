@@ -10,12 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-import duiit_cli  # noqa: F401  (makes `data` and `options` the project's own)
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.transforms import blend_neighbours
-from duiit_cli.inference.networks import load_model, read, target_intensity, translate
-from duiit_cli.evaluation.held_out import Truth
 from duiit.options import TestOptions
+from duiit_cli.evaluation.held_out import Truth
+from duiit_cli.inference.networks import load_model, read, target_intensity, translate
 
 
 def main():

@@ -8,11 +8,11 @@ import json
 import sys
 from pathlib import Path
 
-from duiit_cli.experiments.reporting.results import Experiment
-from duiit_cli.main import main as duiit
 from duiit.util import statistics
 from duiit.util.errors import UserError
 from duiit.util.files import write_csv
+from duiit_cli.experiments.reporting.results import Experiment
+from duiit_cli.main import main as duiit
 
 PARTS = ("train", "val", "test")
 # Errors in years and years², image errors in HU or grey levels of 255 (mae) and dB (psnr), times in seconds. fidelity:

@@ -1,6 +1,7 @@
 """What every data set is: upstream's contract, which plug-in files rely on, with its PIL transforms.
 
-The project's own data sets work on arrays of any depth (data/preparing/transforms.py); `get_params` and `get_transform` here
+The project's own data sets work on arrays of any depth (data/preparing/transforms.py); `get_params` and
+`get_transform` here
 serve data sets that were written for the toolkit and open their images with PIL.
 """
 import random

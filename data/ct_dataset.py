@@ -3,8 +3,8 @@ NIfTI volumes or DICOM series with labels.
 """
 from pathlib import Path, PurePosixPath
 
-from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.readers.slice import HU, Scan
 
 # ct_scans/049.nii, Patients_CT/049/brain/3.jpg: the patient's number, at any depth.

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from duiit.data.preparing import augmentation, cohort, transforms
 from duiit.data.base_dataset import BaseDataset
+from duiit.data.preparing import augmentation, cohort, transforms
 from duiit.data.readers.labels import find_labelled_scans
 from duiit.util.errors import UserError
 
@@ -139,8 +139,8 @@ class TargetImages(torch.utils.data.Dataset):
 
 def loader_of(modality):
     """The ModalityDataset subclass for a folder of this name: the one in data/<modality>_dataset.py, or the generic."""
-    if modality.isidentifier() and find_spec(f"data.{modality}_dataset"):
-        module = import_module(f"data.{modality}_dataset")
+    if modality.isidentifier() and find_spec(f"duiit.data.{modality}_dataset"):
+        module = import_module(f"duiit.data.{modality}_dataset")
         for cls in vars(module).values():
             if isinstance(cls, type) and issubclass(cls, ModalityDataset) and cls.modality == modality:
                 return cls

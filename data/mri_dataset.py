@@ -4,8 +4,8 @@ any folder of images, NIfTI volumes or DICOM series with labels.
 from dataclasses import replace
 from pathlib import Path
 
-from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.readers.slice import GREY, Scan, Slice
 from duiit.util.errors import UserError
 

@@ -4,8 +4,8 @@ sheets), or any folder of images, NIfTI volumes or DICOM series with labels.
 from dataclasses import replace
 from pathlib import Path
 
-from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.readers.slice import DISPLAY, GREY, Scan, Slice
 
 # HN-CHUM-001/<study>/<series>/000000.dcm, at any depth.

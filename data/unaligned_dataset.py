@@ -8,8 +8,8 @@ from pathlib import Path
 
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import CrossModalityDataset
-from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.readers.labels import find_labelled_scans
 from duiit.util.errors import UserError
 
 # The patient is the folder below trainA, or, for images right in it, the name without its last number.

@@ -19,8 +19,8 @@ FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cach
            "fake", "mask"}
 FILES = {"input", "output", "weights_P", "fid_weights", "published", "json", "fingerprint"}
 # Options whose values are names of things that exist: (module, function that lists them), for completion.
-NAMES = {"model": ("models", "model_names"), "dataset_mode": ("data", "dataset_names"),
-         "preset": ("options.presets", "names")}
+NAMES = {"model": ("duiit.models", "model_names"), "dataset_mode": ("duiit.data", "dataset_names"),
+         "preset": ("duiit.options.presets", "names")}
 
 
 class OptionsCommand(click.Command):

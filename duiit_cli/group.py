@@ -1,5 +1,6 @@
 """Groups of commands: `duiit` itself and `duiit data`. Nothing here imports torch: help comes at once."""
 from importlib import import_module
+from keyword import iskeyword
 
 import click
 
@@ -26,24 +27,27 @@ class Group(click.Group):
 
 
 class LazyGroup(Group):
-    """Lists its commands from a table {name: (module, help)} and imports only the one that is called."""
+    """Lists its commands from a table {name: help} and imports only the one that is called: from the module of that
+    name in `package` (`import_` for `import`, as Python wants it)."""
 
-    def __init__(self, *args, table, **kwargs):
+    def __init__(self, *args, package, table, **kwargs):
         super().__init__(*args, **kwargs)
-        self.table = table
+        self.package, self.table = package, table
 
     def list_commands(self, ctx):
         return list(self.table)
 
     def get_command(self, ctx, name):
-        return import_module(self.table[name][0]).command if name in self.table else None
+        if name not in self.table:
+            return None
+        return import_module(f"{self.package}.{name}{'_' * iskeyword(name)}").command
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in self.table.items()])
+            formatter.write_dl([(name, text) for name, text in self.table.items()])
 
     def shell_complete(self, ctx, incomplete):
         from click.shell_completion import CompletionItem
 
-        words = [CompletionItem(n, help=text) for n, (_, text) in self.table.items() if n.startswith(incomplete)]
+        words = [CompletionItem(n, help=text) for n, text in self.table.items() if n.startswith(incomplete)]
         return words or click.Command.shell_complete(self, ctx, incomplete)

@@ -2,31 +2,31 @@
 
 `duiit --help` must answer at once, so nothing here imports torch.
 """
-import logging
 import os
 import sys
 
 import click
 
-from duiit_cli import __version__
-from duiit_cli.group import SETTINGS, LazyGroup
-from duiit.util.errors import UserError
+from duiit import __version__
+from duiit.util.errors import UserError, fail
 from duiit.util.logs import setup_logging
+from duiit_cli.group import SETTINGS, LazyGroup
 
+# Each is a module of duiit_cli.commands.
 COMMANDS = {
-    "train": ("duiit_cli.commands.train", "Train a model: translator and predictor jointly, or either alone."),
-    "test": ("duiit_cli.commands.test", "Score a trained run on held-out images: a web page and metrics.json."),
-    "translate": ("duiit_cli.inference.translation", "Turn a folder of source images into synthetic target images."),
-    "predict": ("duiit_cli.inference.prediction", "Predict the label of new target scans: one row a scan."),
-    "evaluate": ("duiit_cli.commands.evaluate", "Say how good translated images are: FID and KID, HU errors, label fidelity."),
-    "experiment": ("duiit_cli.commands.experiment", "Compare methods on your data over several splits, with a report."),
-    "import": ("duiit_cli.commands.import_", "Make a run of networks that were trained with the CycleGAN toolkit."),
-    "export": ("duiit_cli.commands.export", "Write a run's network as ONNX, TorchScript or PT2, compared with the original."),
-    "data": ("duiit_cli.commands.data", "Check a data folder, or make a phantom one."),
+    "train": "Train a model: translator and predictor jointly, or either alone.",
+    "test": "Score a trained run on held-out images: a web page and metrics.json.",
+    "translate": "Turn a folder of source images into synthetic target images.",
+    "predict": "Predict the label of new target scans: one row a scan.",
+    "evaluate": "Say how good translated images are: FID and KID, HU errors, label fidelity.",
+    "experiment": "Compare methods on your data over several splits, with a report.",
+    "import": "Make a run of networks that were trained with the CycleGAN toolkit.",
+    "export": "Write a run's network as ONNX, TorchScript or PT2, compared with the original.",
+    "data": "Check a data folder, or make a phantom one.",
 }
 
 
-@click.command(cls=LazyGroup, table=COMMANDS, context_settings=SETTINGS,
+@click.command(cls=LazyGroup, package="duiit_cli.commands", table=COMMANDS, context_settings=SETTINGS,
                epilog="Shell completion: eval \"$(_DUIIT_COMPLETE=bash_source duiit)\" (or zsh_source, fish_source).")
 @click.version_option(__version__, prog_name="duiit")
 def cli():
@@ -48,8 +48,3 @@ def main(argv=None):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())      # `duiit … | head` is no failure
         code = 0
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def fail(message, code=2):
-    logging.getLogger(__name__).error("%s", " ".join(str(message).split()))
-    sys.exit(code)

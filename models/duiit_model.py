@@ -20,8 +20,8 @@ validated, saved, calibrated and used: translations teach its weights and leave 
 import torch
 
 from duiit.models import networks
-from duiit.models.parts import prediction
 from duiit.models.cycle_gan_model import CycleGANModel
+from duiit.models.parts import prediction
 from duiit.util.errors import UserError
 
 

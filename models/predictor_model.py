@@ -1,7 +1,7 @@
 """The predictor alone: a network that reads the label from target images, real ones and translated ones alike."""
 from duiit.models import networks
-from duiit.models.parts import prediction
 from duiit.models.base_model import BaseModel
+from duiit.models.parts import prediction
 
 
 class PredictorModel(BaseModel):

@@ -6,8 +6,8 @@ tested, used and exported like one.
 import torch
 
 from duiit.models import networks
-from duiit.models.parts import prediction
 from duiit.models.base_model import BaseModel
+from duiit.models.parts import prediction
 from duiit.util.errors import UserError
 
 

@@ -24,6 +24,7 @@ class CommandOptions:
 
     isTrain = False
     from_run = False        # True: --name is a trained run, whose options are the starting point
+    of_training = None      # TrainOptions, whose options the preset of a whole method may name
     positional = None       # the option that a bare word sets, as in `duiit data check DATAROOT`
 
     def initialize(self, parser):
@@ -47,7 +48,7 @@ class CommandOptions:
         preset = presets.of_training(whole, given.get("model", run.get("model"))) if whole else {}
         parser.layers = {**run, **preset}
         chosen = {}
-        for option, package in (("model", "models"), ("dataset_mode", "data")):
+        for option, package in (("model", "duiit.models"), ("dataset_mode", "duiit.data")):
             chosen[option] = given.get(option, parser.layers.get(option, parser.get_default(option)))
             if chosen[option] is not None:
                 self._extend(parser, package, str(chosen[option]))
@@ -57,10 +58,8 @@ class CommandOptions:
 
     def options_of_all(self):
         """Names of the options of every model and data set that training knows."""
-        from duiit.options.train_options import TrainOptions
-
-        parser = TrainOptions().initialize(OptionParser())
-        for package, names in (("models", "model_names"), ("data", "dataset_names")):
+        parser = self.of_training().initialize(OptionParser())
+        for package, names in (("duiit.models", "model_names"), ("duiit.data", "dataset_names")):
             for name in getattr(import_module(package), names)():
                 import_module(package).get_option_setter(name)(parser, True)
         return {a.dest for a in parser._actions}
@@ -86,13 +85,13 @@ class CommandOptions:
         """Adds the options of one model or data set, as a group of their own."""
         before = set(parser._actions)
         setter = import_module(package).get_option_setter(name)
-        plugins.warn_of_namesake(f"{package}.{name}_{'model' if package == 'models' else 'dataset'}")
+        kind, title = ("model", "Model") if package == "duiit.models" else ("dataset", "Data set")
+        plugins.warn_of_namesake(f"{package}.{name}_{kind}")
         with plugins.blaming():
             setter(parser, self.isTrain)
-        kind = "Model" if package == "models" else "Data set"
         for action in parser._actions:
             if action not in before and action.container is parser._optionals:
-                action.group_title = f"{kind} {name}"
+                action.group_title = f"{title} {name}"
 
     # -- values ------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,8 @@
 
 What stands at the top of a file holds for every training. A file may go on with tables: `[translator]` holds for
 models that translate, `[predictor]` for the others, `[start]` for the training that a predictor starts from, and
-`[method]` says of a comparison's method what no option says (duiit_cli/experiments/planning/methods.py). Such a file speaks of
-several models, so it may name options that the one at hand does not have.
+`[method]` says of a comparison's method what no option says (duiit_cli/experiments/planning/methods.py). Such a file
+speaks of several models, so it may name options that the one at hand does not have.
 """
 import tomllib
 from functools import cache

@@ -1,6 +1,6 @@
 """Options of `duiit train`, and which of them may differ when a run goes on."""
 from duiit.options.base_options import BaseOptions
-from duiit.options.command_options import OWN_TO_THE_CALL
+from duiit.options.command_options import OWN_TO_THE_CALL, CommandOptions
 from duiit.options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
 from duiit.util.errors import UserError
 
@@ -78,3 +78,6 @@ class TrainOptions(BaseOptions):
         if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
             raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "
                             f"--epoch_count {opt.epoch_count}: there is nothing to train")
+
+
+CommandOptions.of_training = TrainOptions          # set from here: an import only goes down

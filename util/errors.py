@@ -1,4 +1,6 @@
 """The one exception that is meant for the user's eyes: a single line that names what is wrong and what to do."""
+import logging
+import sys
 
 
 class UserError(Exception):
@@ -7,3 +9,9 @@ class UserError(Exception):
     The command line prints the message as one line and exits with status 2, without a traceback. Raise it with a
     message that names the file or the option, says what is wrong and what to do about it.
     """
+
+
+def fail(message, code=2):
+    """Ends the process with one line on standard error."""
+    logging.getLogger(__name__).error("%s", " ".join(str(message).split()))
+    sys.exit(code)

@@ -13,8 +13,8 @@ from pathlib import Path
 from duiit.util.errors import UserError
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
-# Only our own rooms speak at INFO: other libraries' chatter stays out unless it is a warning.
-ROOMS = ("duiit", "duiit_cli", "options", "models", "data", "util", "benchmarks", "__main__")
+# Only our own packages speak at INFO: other libraries' chatter stays out unless it is a warning.
+OWN = ("duiit", "duiit_cli", "benchmarks", "__main__")
 
 
 def on_terminal() -> bool:
@@ -40,8 +40,8 @@ def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
     handler.setFormatter(_OneLine(verbose))
     root.addHandler(handler)
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    for room in ROOMS:
-        logging.getLogger(room).setLevel(level)
+    for package in OWN:
+        logging.getLogger(package).setLevel(level)
     warnings.showwarning = _log_warning
 
 
@@ -120,4 +120,4 @@ def _log_warning(message, category, filename, lineno, file=None, line=None) -> N
     """Python's own warnings as one line; where they come from is for `--verbose`."""
     first = next(iter(str(message).strip().splitlines()), category.__name__)
     logging.getLogger("py.warnings").warning("%s", first)
-    logging.getLogger("util.logs").debug("%s, raised at %s:%s: %s", category.__name__, filename, lineno, message)
+    logging.getLogger(__name__).debug("%s, raised at %s:%s: %s", category.__name__, filename, lineno, message)

@@ -1,15 +1,19 @@
 """Plug-ins: files with a model or a data set that stand in a folder of the user's own (`--plugins DIR`).
 
 `DIR/models/foo_model.py` and `DIR/data/foo_dataset.py`, or both right in DIR, are imported as if they stood in
-`models/` and `data/` here, so that what they import by the toolkit's names resolves. A name that exists here is never
-replaced. One folder is in use at a time; an environment variable carries it over to loader processes.
+`models/` and `data/` here. They are written for the toolkit, so what they import by its names (`models.networks`,
+`util.util`) is what DUIIT has under them; for all other code of the process these names stay whatever they are. A
+module that exists here is never replaced. One folder is in use at a time; an environment variable carries it over to
+loader processes.
 """
+import builtins
 import importlib
 import logging
 import os
 import sys
 import traceback
 from contextlib import contextmanager
+from importlib.machinery import PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
@@ -18,7 +22,8 @@ from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
 VARIABLE = "DUIIT_PLUGINS"
-ROOMS = ("models", "data", "util")
+HOSTS = ("duiit.models", "duiit.data", "duiit.util")        # the packages that a plug-in's files are added to
+TOOLKIT = ("models", "data", "util", "options")             # the names by which the toolkit calls its own
 
 
 # -- the folder ----------------------------------------------------------------------------------------------------
@@ -36,38 +41,39 @@ def use(folder, remedy="give the folder that holds models/ and data/, or the fil
         return
     _forget()
     os.environ[VARIABLE] = chosen
-    extend(*(room for room in ROOMS if room in sys.modules))
+    extend(*(host for host in HOSTS if host in sys.modules))
     if chosen:
         log.debug("plug-ins from %s", chosen)
 
 
-def extend(*rooms):
-    """Lets each package find the plug-ins in use besides its own modules. `models` and `data` call it when imported."""
-    for room in {*rooms, "util"}:
-        path = sys.modules[room].__path__
-        path.extend(folder for folder in _folders(room) if folder not in path)
+def extend(*hosts):
+    """Lets each package find the plug-ins in use besides its own modules. duiit.models and duiit.data call it when
+    they are imported."""
+    for host in {*hosts, "duiit.util"}:
+        path = sys.modules[host].__path__
+        path.extend(folder for folder in _folders(host) if folder not in path)
 
 
-def _folders(room):
+def _folders(host):
     """The folders in which plug-ins of one package stand."""
-    folder = os.environ.get(VARIABLE)
+    folder, package = os.environ.get(VARIABLE), host.removeprefix("duiit.")
     if not folder:
         return []
     flat = any(next(Path(folder).glob(f"*_{kind}.py"), None) for kind in ("model", "dataset"))
-    return [str(Path(folder, room))] * Path(folder, room).is_dir() + [folder] * (flat and room != "util")
+    return [str(Path(folder, package))] * Path(folder, package).is_dir() + [folder] * (flat and package != "util")
 
 
 def _forget():
     """Takes the folder in use, and what was imported from it, out of every package."""
-    for room in ROOMS:
-        package = sys.modules.get(room)
+    for host in HOSTS:
+        package = sys.modules.get(host)
         if package is not None:
-            package.__path__[:] = [place for place in package.__path__ if place not in _folders(room)]
+            package.__path__[:] = [place for place in package.__path__ if place not in _folders(host)]
     for name, module in list(sys.modules.items()):
-        room, _, member = name.rpartition(".")
-        if room in ROOMS and _is_plugin(getattr(module, "__file__", None)):
+        if name.startswith(HOSTS) and _is_plugin(getattr(module, "__file__", None)):
             del sys.modules[name]
-            vars(sys.modules[room]).pop(member, None)
+            host, _, member = name.rpartition(".")
+            vars(sys.modules[host]).pop(member, None) if host in HOSTS else None
 
 
 def _is_plugin(file):
@@ -75,23 +81,61 @@ def _is_plugin(file):
     return bool(folder and file) and Path(folder) in Path(file).resolve().parents
 
 
+# -- importing -----------------------------------------------------------------------------------------------------
+
+class _Finder:
+    """Finds modules of the packages above, and has those that are plug-ins loaded by `_Loader`."""
+
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if not (os.environ.get(VARIABLE) and name.startswith(HOSTS)):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec and _is_plugin(spec.origin) and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = _Loader(spec.loader.name, spec.loader.path)
+        return spec
+
+
+class _Loader(SourceFileLoader):
+    """A module whose own `import` statements, now and whenever its functions run, know the toolkit's names.
+
+    Their meaning is changed in that module alone. To give the names to sys.modules, even for a while, would take them
+    from a user's own `data` or `models`, in every thread.
+    """
+
+    def exec_module(self, module):
+        module.__builtins__ = {**vars(builtins), "__import__": _import}
+        super().exec_module(module)
+
+
+def _import(name, globals=None, locals=None, fromlist=(), level=0):             # noqa: A002 - Python's names
+    package = name.partition(".")[0]
+    if level or package not in TOOLKIT:
+        return builtins.__import__(name, globals, locals, fromlist, level)
+    module = builtins.__import__(f"duiit.{name}", globals, locals, fromlist, 0)
+    return module if fromlist else sys.modules[f"duiit.{package}"]
+
+
+sys.meta_path.insert(0, _Finder)
+
+
 # -- what is in it -------------------------------------------------------------------------------------------------
 
-def names(room, kind):
+def names(host, kind):
     """Every foo for which the package, or a plug-in folder, holds a foo_<kind>.py."""
-    files = (p for folder in sys.modules[room].__path__ for p in Path(folder).glob(f"*_{kind}.py"))
+    files = (p for folder in sys.modules[host].__path__ for p in Path(folder).glob(f"*_{kind}.py"))
     return sorted({p.stem.removesuffix(f"_{kind}") for p in files})
 
 
-def find_class(room, name, kind, base, refusal):
-    """The subclass of `base` that <room>/<name>_<kind>.py holds under the name <name><kind>, whatever its case.
+def find_class(host, name, kind, base, refusal):
+    """The subclass of `base` that <host>/<name>_<kind>.py holds under the name <name><kind>, whatever its case.
 
     Raises UserError: `refusal` names the option and begins every message; its second part says what there is.
     """
     option, missing = refusal
-    if not name.isidentifier() or find_spec(f"{room}.{name}_{kind}") is None:
+    if not name.isidentifier() or find_spec(f"{host}.{name}_{kind}") is None:
         raise UserError(f"{option} {name}: {missing}")
-    module = load(f"{room}.{name}_{kind}")
+    module = load(f"{host}.{name}_{kind}")
     wanted = name.replace("_", "") + kind
     found = [cls for member, cls in vars(module).items()
              if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, base)]
@@ -113,8 +157,8 @@ def load(name):
 
 def warn_of_namesake(name):
     """Says so where a plug-in file is left aside because the project has a module of that name."""
-    room, _, stem = name.partition(".")
-    files = [Path(folder, f"{stem}.py") for folder in _folders(room)]
+    host, _, stem = name.rpartition(".")
+    files = [Path(folder, f"{stem}.py") for folder in _folders(host)]
     for file in files:
         if file.is_file() and not _is_plugin(find_spec(name).origin):
             log.warning("%s is not used: DUIIT has a %s of its own; give the plug-in another name", file, stem)

@@ -16,9 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 from PIL import Image
 
-import duiit_cli  # noqa: F401 - puts the project's own rooms first
-from duiit.data.preparing.intensity import robust_range
 from duiit.data.mri_dataset import CHANNELS, MriDataset
+from duiit.data.preparing.intensity import robust_range
 from duiit.data.readers import has_signal, read_scan
 from duiit.data.readers.slice import DISPLAY, GREY
 from duiit.util.errors import UserError

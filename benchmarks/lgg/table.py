@@ -7,8 +7,8 @@ from statistics import mean
 import study_table
 from study_table import DASH, grid, mean_sd, p_value
 
-from duiit_cli.experiments.reporting.results import Experiment
 from duiit.util import statistics
+from duiit_cli.experiments.reporting.results import Experiment
 
 KEY = ("role_seed", "split", "split_by", "method")
 COLUMNS = (*KEY, *study_table.CELL)

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from duiit.data import splits
-from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.checking.fingerprint import VERSION, summarise
-from duiit.data.preparing.intensity import ct_window
 from duiit.data.checking.judging import judge
-from duiit.data.readers.labels import read_labels
 from duiit.data.checking.leaks import find_leaks
-from duiit.data.modality_dataset import loader_of
-from duiit.util.problems import Problem, counted, listed
-from duiit.data.readers import natural_key
 from duiit.data.checking.scan_survey import survey, warnings_kept
+from duiit.data.cross_modality_dataset import modality_folders
+from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.intensity import ct_window
+from duiit.data.readers import natural_key
+from duiit.data.readers.labels import read_labels
 from duiit.data.unaligned_dataset import SideA, SideB
 from duiit.util.errors import UserError
+from duiit.util.problems import Problem, counted, listed
 from duiit.util.progress import track
 
 

@@ -1,9 +1,9 @@
 """What a check finds wrong within one modality: its images, its labels, its units, and how patients were told apart."""
 import numpy as np
 
-from duiit.util.problems import counted, listed
 from duiit.data.readers import natural_key
 from duiit.data.readers.slice import HU
+from duiit.util.problems import counted, listed
 
 AGE_LIMIT = 120.0
 FAR = 10.0              # interquartile ranges from the quartiles: a label there is a typing error or a missing code

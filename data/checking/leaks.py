@@ -7,9 +7,9 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-from duiit.util.problems import Problem, counted, listed
 from duiit.data.readers import natural_key
 from duiit.data.readers.finding import NOBODY
+from duiit.util.problems import Problem, counted, listed
 
 ONE_ID = "give both the same patient id (--patient_regex, or a patient column in labels.csv), or keep one"
 

@@ -9,9 +9,9 @@ from rich.table import Table
 
 from duiit.data.checking.check import as_fingerprint, as_json, check_folder
 from duiit.data.checking.fingerprint import NAME
-from duiit.util.problems import counted
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 

@@ -124,8 +124,9 @@ def _patient_id(scan):
 
 @contextmanager
 def warnings_kept():
-    """Collects what `data` logs as warnings, as text, instead of printing it: a check reports it with the problems."""
-    kept, logger = [], logging.getLogger("data")
+    """Collects what `duiit.data` logs as warnings, as text, instead of printing it: a check reports it with the
+    problems."""
+    kept, logger = [], logging.getLogger("duiit.data")
 
     class Keeper(logging.Handler):
         def emit(self, record):

@@ -12,8 +12,8 @@ from pydicom.uid import UID
 from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import AIR_HU, check_size, finish, notice, reading
 from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete, slice_normal
-from duiit.data.readers.suv import suv_factor
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV, Geometry
+from duiit.data.readers.suv import suv_factor
 from duiit.util.errors import UserError
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from duiit.data.readers import dicom_series, numpy_file
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.dicom_series import Series
+from duiit.data.readers.slice import Scan
 from duiit.data.readers.walk import (
     IMAGE_ENDINGS,
     NIFTI_ENDINGS,
@@ -18,7 +19,6 @@ from duiit.data.readers.walk import (
     is_mask,
     list_files,
 )
-from duiit.data.readers.slice import Scan
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
 

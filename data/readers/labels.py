@@ -15,9 +15,9 @@ from types import SimpleNamespace
 
 from duiit.data.readers import find_scans, header_age, parse_age, stem_patient
 from duiit.data.readers.common import notice, stem_of
+from duiit.data.readers.slice import Label, Scan
 from duiit.data.readers.tables import Rows, read_sheets
 from duiit.data.readers.walk import TABLE_ENDINGS, list_files
-from duiit.data.readers.slice import Label, Scan
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
 

@@ -1,0 +1,1 @@
+"""From network images back to files that other programs read."""

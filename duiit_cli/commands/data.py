@@ -1,9 +1,9 @@
 """`duiit data`: check a data folder before training on it, or make a phantom one."""
 import click
 
+from duiit.options import CheckOptions, PhantomOptions
 from duiit_cli.adapter import OptionsCommand
 from duiit_cli.group import SETTINGS, Group
-from duiit.options import CheckOptions, PhantomOptions
 
 
 @click.group("data", cls=Group, context_settings=SETTINGS)

@@ -1,6 +1,6 @@
 """`duiit evaluate`."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import EvaluateOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

@@ -1,6 +1,6 @@
 """`duiit experiment`."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import ExperimentOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

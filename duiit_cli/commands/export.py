@@ -1,6 +1,6 @@
 """`duiit export`: a run's network as a file for other programs."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import ExportOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

@@ -1,6 +1,6 @@
 """`duiit import`: networks trained with the CycleGAN toolkit become a run."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import ImportOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

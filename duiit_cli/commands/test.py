@@ -1,6 +1,6 @@
 """`duiit test`."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import TestOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

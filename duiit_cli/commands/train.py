@@ -1,6 +1,6 @@
 """`duiit train`."""
-from duiit_cli.adapter import OptionsCommand
 from duiit.options import TrainOptions
+from duiit_cli.adapter import OptionsCommand
 
 
 def run(opt):

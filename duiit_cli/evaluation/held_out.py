@@ -13,9 +13,6 @@ import numpy as np
 from duiit.data import create_dataset, readers
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.slice import HU
-from duiit_cli.evaluation import plugin_runs as plain_testing
-from duiit_cli.inference.networks import load_model, read, target_intensity, translate
-from duiit_cli.inference.scan_answers import slice_answers
 from duiit.models import find_model_using_name
 from duiit.util import metrics
 from duiit.util.errors import UserError
@@ -23,6 +20,9 @@ from duiit.util.files import atomic_folder, write_csv, write_json
 from duiit.util.html import HTML
 from duiit.util.progress import track
 from duiit.util.visualizer import save_images
+from duiit_cli.evaluation import plugin_runs as plain_testing
+from duiit_cli.inference.networks import load_model, read, target_intensity, translate
+from duiit_cli.inference.scan_answers import slice_answers
 
 log = logging.getLogger(__name__)
 

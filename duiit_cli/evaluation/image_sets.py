@@ -9,23 +9,23 @@ import logging
 from argparse import Namespace
 from pathlib import Path
 
+from duiit import __version__
+from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import ct_window
-from duiit.data.modality_dataset import loader_of
-from duiit.util.problems import counted
-from duiit_cli import __version__
-from duiit_cli.evaluation.report import show
-from duiit_cli.inference.networks import load_model, read
-from duiit_cli.evaluation.label_fidelity import LabelFidelity
-from duiit_cli.evaluation.paired_errors import PairedErrors, mask_index
-from duiit_cli.evaluation.pairing import Index
 from duiit.models import find_model_using_name
-from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED
 from duiit.models.networks import feature_networks
+from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.image_quality import FeatureCollector, distance, metrics_of
+from duiit.util.problems import counted
 from duiit.util.progress import track
+from duiit_cli.evaluation.label_fidelity import LabelFidelity
+from duiit_cli.evaluation.paired_errors import PairedErrors, mask_index
+from duiit_cli.evaluation.pairing import Index
+from duiit_cli.evaluation.report import show
+from duiit_cli.inference.networks import load_model, read
 
 log = logging.getLogger(__name__)
 SIDES = ("real", "fake")

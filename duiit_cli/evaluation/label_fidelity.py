@@ -5,9 +5,9 @@ from collections import defaultdict
 
 import numpy as np
 
-from duiit_cli.inference.scan_answers import slice_answers
 from duiit.util import metrics
 from duiit.util.errors import UserError
+from duiit_cli.inference.scan_answers import slice_answers
 
 log = logging.getLogger(__name__)
 

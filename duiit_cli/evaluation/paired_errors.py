@@ -10,12 +10,12 @@ import numpy as np
 
 from duiit.data import readers
 from duiit.data.preparing.intensity import ct_window, display_range
-from duiit.util.problems import counted
 from duiit.data.readers.slice import DISPLAY, HU
-from duiit_cli.evaluation.pairing import Index
 from duiit.util.errors import UserError
 from duiit.util.image_quality import CT_LIMITS, SSIM_WINDOW, body_mask, masked_errors
 from duiit.util.metrics import by_group
+from duiit.util.problems import counted
+from duiit_cli.evaluation.pairing import Index
 
 log = logging.getLogger(__name__)
 VOLUMES = {"nifti", "dicom"}        # what holds neighbouring slices, in order

@@ -1,0 +1,1 @@
+"""Using trained networks: over scans, into files, into predictions and other programs' formats."""

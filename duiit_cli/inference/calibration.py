@@ -15,16 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from duiit.data.checking import fingerprint
 from duiit.data import splits
+from duiit.data.checking import fingerprint
 from duiit.data.preparing.intensity import ct_window
-from duiit_cli.inference.networks import own_scans, read
-from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
 from duiit.options import run_file
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.progress import track
+from duiit_cli.inference.networks import own_scans, read
+from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
 
 log = logging.getLogger(__name__)
 VERSION = 1

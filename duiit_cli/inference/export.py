@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from duiit import __version__
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import PERCENTILES
 from duiit.data.readers.slice import DISPLAY, HU
-from duiit_cli import __version__
-from duiit_cli.inference.networks import load_model, own_scans, read, target_intensity
 from duiit.models import networks
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_path, write_json
+from duiit_cli.inference.networks import load_model, own_scans, read, target_intensity
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-3            # of the largest value: more means that the file does not hold the same network

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import torch
 
+from duiit import __version__
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
-from duiit.data.preparing.intensity import ct_window
 from duiit.data.modality_dataset import loader_of, typical_range
+from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.slice import DISPLAY, GREY, HU
 from duiit.data.unaligned_dataset import SIDES
-from duiit_cli import __version__
 from duiit.models import create_model, networks
 from duiit.models.networks import architecture
 from duiit.options import run_file

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.cohort import prepared_scan
 from duiit.data.preparing.intensity import Intensity, ct_window
-from duiit.data.modality_dataset import loader_of
 from duiit.data.readers.slice import HU
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks

@@ -1,6 +1,6 @@
-"""`duiit predict`: one predicted label a scan, from its slices, with an interval and a flag for unusual scans.
+"""What `duiit predict` does: one predicted label a scan, from its slices, with an interval and a flag if it is unusual.
 
-The columns are described in docs/predicting.md. What makes intervals and flags honest is in duiit_cli/inference/calibration.py.
+The columns are described in docs/predicting.md. What makes intervals and flags honest is in calibration.py.
 """
 import csv
 import logging
@@ -8,21 +8,24 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from duiit_cli.adapter import OptionsCommand
-from duiit.options import PredictOptions
+from duiit.data.checking.fingerprint import unlike
+from duiit.data.modality_dataset import loader_of
+from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
+from duiit.util.files import write_csv, write_json
+from duiit.util.progress import track
+from duiit_cli.inference import calibration
+from duiit_cli.inference.calibration import facts_of_scan
+from duiit_cli.inference.networks import load_model, read
+from duiit_cli.inference.prediction_report import report
+from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
 
 log = logging.getLogger(__name__)
 UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike training", "not judged"
 
 
-def run(opt):
+def predict_scans(opt):
     """Exit status 0, or 2 where some scan could not be read (the others' rows are written all the same)."""
-    from duiit.data.modality_dataset import loader_of
-    from duiit_cli.inference.networks import load_model
-    from duiit.util.files import write_csv, write_json
-    from duiit.util.progress import track
-
     scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
     model = load_model(opt, "predictor")
     net = model.predictor()
@@ -55,10 +58,6 @@ class Result:
 
 def examine(scan, net, opt, device):
     """Reads one scan and asks the predictor."""
-    from duiit_cli.inference.calibration import facts_of_scan
-    from duiit_cli.inference.networks import read
-    from duiit_cli.inference.scan_answers import label_of, slice_answers, used_slices
-
     try:
         prepared = read(scan, opt.target, opt.output_nc, opt)
     except UserError as error:
@@ -89,9 +88,6 @@ def _refuse_nothing(results, unreadable, opt):
 # -- one row a scan ----------------------------------------------------------------------------------------------
 
 def scan_rows(results, net, opt, device):
-    from duiit_cli.inference import calibration
-    from duiit_cli.inference.prediction_report import report
-
     run = calibration.of_run(opt, net, device)
     limit = _limit(run, opt)
     rows = [_scan_row(r, run, limit, opt) for r in results]
@@ -101,8 +97,6 @@ def scan_rows(results, net, opt, device):
 
 def _limit(run, opt):
     """The largest score that the interval allows; None, with the reason in a line, where there can be no interval."""
-    from duiit.util.conformal import bound, patients_needed
-
     if not opt.interval or run.scores is None:
         return None
     scores = run.scores[opt.aggregate]
@@ -115,8 +109,6 @@ def _limit(run, opt):
 
 
 def _scan_row(r, run, limit, opt):
-    from duiit_cli.inference.scan_answers import of_scan
-
     answer = None if r.answers is None else of_scan(r.answers, opt.aggregate)
     flag, reason = _judged(r, run)
     parts = run.parts.get(r.scan.patient, ())
@@ -128,8 +120,6 @@ def _scan_row(r, run, limit, opt):
 
 def _judged(r, run):
     """(flag, reason): reading's own verdict, else whether the scan looks like those the run was trained on."""
-    from duiit.data.checking.fingerprint import unlike
-
     if r.flag or not r.facts:
         return r.flag, r.reason
     if run.looks is None:
@@ -153,8 +143,6 @@ def _answer(answer, answers, opt):
 
 def _interval(answer, limit, opt):
     """lower and upper end; of classes the set that holds the true one, with ; between the names."""
-    from duiit.util.conformal import prediction_set
-
     known = answer is not None and limit is not None
     if opt.task == "classification":
         return {"set": ";".join(opt.classes[k] for k in prediction_set(answer, limit)) if known else None}
@@ -188,10 +176,3 @@ def print_csv(rows):
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-
-
-command = OptionsCommand("predict", PredictOptions, run, help="""Predict the label of target scans with a trained run
-(--model predictor, or the predictor of a duiit run). --input is a file, a folder, a DICOM series or a NIfTI volume.
-
-\b
-duiit predict --name mix --input ./new_ct --output ages.csv""")

@@ -1,8 +1,8 @@
 """The lines under a table of predictions: how large the errors are where labels are known, and what was flagged."""
 import logging
 
-from duiit.util.problems import counted
 from duiit.util import metrics
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 SEEN = {"train", "val"}

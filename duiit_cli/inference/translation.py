@@ -1,24 +1,30 @@
-"""`duiit translate`: a folder of source images becomes a folder of synthetic target images with the same labels."""
+"""What `duiit translate` does: a folder of source images becomes a folder of synthetic target images with the same
+labels."""
 import hashlib
 import logging
 from functools import partial
 from pathlib import Path
 
-from duiit_cli.adapter import OptionsCommand
-from duiit.options import TranslateOptions
+import numpy as np
+
+from duiit import __version__
+from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.transforms import blend_neighbours, resize
+from duiit.data.readers.labels import WRITTEN
+from duiit.data.readers.slice import HU
+from duiit.data.writing.dicom import SeriesIdentity, write_dicom
+from duiit.data.writing.images import write_scan
 from duiit.util.errors import UserError
+from duiit.util.files import atomic_folder, write_csv
+from duiit.util.progress import track
+from duiit_cli.inference.networks import load_model, read, target_intensity, translate
 
 log = logging.getLogger(__name__)
 VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
-def run(opt):
-    from duiit.data.readers.labels import WRITTEN
-    from duiit.data.modality_dataset import loader_of
-    from duiit_cli.inference.networks import load_model, target_intensity
-    from duiit.util.files import atomic_folder, write_csv
-    from duiit.util.progress import track
-
+def translate_scans(opt):
+    """What `duiit translate` does."""
     source = source_of(opt)
     scans = loader_of(source).find_scans(Path(opt.input), opt)
     model = load_model(opt, "translator")
@@ -53,9 +59,6 @@ def source_of(opt):
 
 def translate_scan(net, scan, source, opt, device):
     """(slices, images): the scan's Slice records and, for each, its translation (C, H, W) in [-1, 1]."""
-    from duiit.data.preparing.transforms import blend_neighbours, resize
-    from duiit_cli.inference.networks import read, translate
-
     prepared = read(scan, source, opt.input_nc, opt)
     slices = prepared.slices
     images = blend_neighbours(translate(net, prepared.images, opt, device), opt.slice_blend)
@@ -69,9 +72,6 @@ def translate_scan(net, scan, source, opt, device):
 
 def writer_of(opt, intensity):
     """The function (folder, scan, slices, images) -> [(file, patient, label)] that writes --format."""
-    from duiit.data.readers.slice import HU
-    from duiit.data.writing.images import write_scan
-
     if opt.format != "dicom":
         return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format)
     if intensity.unit != HU:
@@ -81,10 +81,6 @@ def writer_of(opt, intensity):
 
 
 def _write_dicom(folder, scan, slices, images, intensity, identity, keep_identity):
-    import numpy as np
-
-    from duiit.data.writing.dicom import write_dicom
-
     if images[0].shape[0] != 1:
         raise UserError(f"--format dicom: holds 1 channel, not {images[0].shape[0]}; give --format tiff or npy")
     volume = intensity.restore(np.stack(images)[:, 0])
@@ -93,18 +89,7 @@ def _write_dicom(folder, scan, slices, images, intensity, identity, keep_identit
 
 def _identity(opt):
     """What synthetic series are named after: the same weights and settings make the same series again."""
-    from duiit.data.writing.dicom import SeriesIdentity
-    from duiit_cli import __version__
-
     digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
     for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
         digest.update(path.read_bytes())
     return SeriesIdentity(opt.name, f"DUIIT {__version__}", digest.hexdigest())
-
-
-command = OptionsCommand("translate", TranslateOptions, run, help="""Translate a folder of source images with a trained
-run. Paths are mirrored, labels are carried over into labels.csv, so that the output is a training folder at once.
-
-\b
-duiit translate --name demo --input ./mri_ct/mri --output ./synthetic_ct --for_training    # for --extra
-duiit translate --name demo --input ./mri_ct/mri --output ./to_look_at""")

@@ -10,6 +10,10 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from duiit.util.errors import UserError, fail
+from duiit.util.logs import setup_logging
+from duiit_cli.training.loop import train
+
 log = logging.getLogger(__name__)
 
 
@@ -36,11 +40,6 @@ def launch(opt):
 
 def _train(opt):
     """In each process: 0 as a value, any other exit status as the end of the process."""
-    from duiit_cli.main import fail
-    from duiit_cli.training.loop import train
-    from duiit.util.errors import UserError
-    from duiit.util.logs import setup_logging
-
     setup_logging(opt.verbose)
     try:
         code = train(opt)

@@ -12,12 +12,8 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+from duiit import __version__
 from duiit.data import create_dataset
-from duiit_cli import __version__
-from duiit_cli.inference import calibration
-from duiit_cli.training.guard import NumberGuard
-from duiit_cli.training.resume import refuse_other_data, starting_point
-from duiit_cli.training.run_folder import claimed
 from duiit.models import create_model
 from duiit.options import run_file
 from duiit.util import checkpoint, distributed
@@ -27,6 +23,10 @@ from duiit.util.logs import log_to_file, setup_logging
 from duiit.util.progress import TrainProgress
 from duiit.util.states import StateFiles
 from duiit.util.visualizer import Visualizer
+from duiit_cli.inference import calibration
+from duiit_cli.training.guard import NumberGuard
+from duiit_cli.training.resume import refuse_other_data, starting_point
+from duiit_cli.training.run_folder import claimed
 
 log = logging.getLogger(__name__)
 

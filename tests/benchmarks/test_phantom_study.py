@@ -78,8 +78,8 @@ def test_the_summary_by_hand(study, tmp_path):
 
 def test_methods_and_sizes_are_presets_that_exist(study):
     study, _ = study
-    from duiit_cli.experiments.planning import methods
     from duiit.options import presets
+    from duiit_cli.experiments.planning import methods
     there = set(methods.available(["mri"]))
     for stage in study.STAGES.values():
         for setting, names, _ in stage:

@@ -9,9 +9,9 @@ import sys
 import pytest
 import torch
 
-from duiit_cli.main import main
 from duiit.models.shared_trunk import SharedTrunkModel
 from duiit.util import states
+from duiit_cli.main import main
 
 KINDS = ("multitask", "dann")
 

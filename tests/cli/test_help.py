@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from click.shell_completion import BashComplete
 
-from duiit_cli.main import cli
 from duiit.options import TrainOptions
+from duiit_cli.main import cli
 
 DUIIT = str(Path(sys.executable).with_name("duiit"))
 
@@ -98,9 +98,10 @@ def test_help_and_version_do_not_wait_for_torch():
 # -- the command line is the options class ------------------------------------------------------------------------
 
 def test_the_command_gets_what_the_options_class_parses(monkeypatch, duiit, phantom, tiny):
-    import duiit_cli.training
+    from duiit_cli.training import loop
+
     seen = []
-    monkeypatch.setattr(duiit_cli.training, "train", lambda opt: seen.append(vars(opt)) or 0)
+    monkeypatch.setattr(loop, "train", lambda opt: seen.append(vars(opt)) or 0)
     words = ["--dataroot", str(phantom), "--preset", str(tiny), "--netG", "unet_128", "--lambda-pred=0.1",
              "--max_dataset_size", "inf", "--sources", "mri", "--no_flip", "--gpu_ids", "-1"]
     assert duiit("train", *words) == 0

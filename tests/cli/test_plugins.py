@@ -11,9 +11,9 @@ import pytest
 from click.shell_completion import BashComplete
 from PIL import Image
 
-from duiit_cli.main import cli
 from duiit.options import TestOptions, TrainOptions
 from duiit.util import plugins
+from duiit_cli.main import cli
 
 MATERIAL = Path(__file__).parent.parent / "plugins"
 OLD, NEW = MATERIAL / "toolkit", MATERIAL / "toolkit_2025"
@@ -221,4 +221,4 @@ def test_another_folder_takes_the_place_of_the_first(tmp_path):
     assert found == ["a", "b"]
     plugins.use(None)
     assert "foo" not in model_names()
-    assert "models.foo_model" not in sys.modules
+    assert "duiit.models.foo_model" not in sys.modules

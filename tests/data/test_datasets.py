@@ -5,10 +5,10 @@ import torch
 from PIL import Image
 
 from duiit import data
-from duiit.data.preparing import cohort
 from duiit.data import create_dataset, find_dataset_using_name, readers
 from duiit.data.cross_modality_dataset import CrossModalityDataset
 from duiit.data.labelled_dataset import LabelledDataset
+from duiit.data.preparing import cohort
 from duiit.data.unaligned_dataset import UnalignedDataset
 from duiit.util.errors import UserError
 

@@ -85,7 +85,7 @@ def test_age_cannot_be_read_exactly():
 def test_drawing_slices_one_by_one_changes_nothing(monkeypatch):
     head = draw_cohort("ct", 1, (60, 0), 0)[0].head
     together = tissue_maps(head, 32, 4)
-    monkeypatch.setattr("data.phantom.anatomy.PIXELS_AT_ONCE", 1)
+    monkeypatch.setattr("duiit.data.phantom.anatomy.PIXELS_AT_ONCE", 1)
     one_by_one = tissue_maps(head, 32, 4)
     assert all((together[tissue] == one_by_one[tissue]).all() for tissue in TISSUES)
 

@@ -174,7 +174,7 @@ def plugin(tmp_path, monkeypatch):
     (tmp_path / "plug_model.py").write_text(PLUGIN)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     yield [*DATA, "--model", "plug"]
-    sys.modules.pop("models.plug_model", None)
+    sys.modules.pop("duiit.models.plug_model", None)
 
 
 def test_a_plugins_defaults_are_defaults(plugin, preset):

@@ -11,8 +11,8 @@ from scipy import linalg, ndimage
 from skimage.metrics import structural_similarity
 
 from duiit.models.networks import feature_networks
-from duiit.util.errors import UserError
 from duiit.models.networks.feature_networks import efficientnet_lite0, eight_bits, inception, own, three_channels
+from duiit.util.errors import UserError
 from duiit.util.image_quality import (
     Features,
     body_mask,

@@ -14,8 +14,8 @@ from duiit.util import logs, progress
 from duiit.util.errors import UserError
 from duiit.util.progress import TrainProgress, track
 
-PREAMBLE = "import duiit_cli, logging, time, sys; from util import logs, progress; from util.progress import *\n"
-PREAMBLE += "logs.setup_logging(); log = logging.getLogger('util.x')\n"
+PREAMBLE = "import logging, time, sys; from duiit.util import logs, progress; from duiit.util.progress import *\n"
+PREAMBLE += "logs.setup_logging(); log = logging.getLogger('duiit.util.x')\n"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 
 
@@ -152,10 +152,10 @@ def messages():
 def test_messages_are_single_lines_on_standard_error(messages, capsys):
     logs.setup_logging()
     logs.setup_logging()  # twice does not double them
-    logging.getLogger("data.x").info("100 % of [bold] Größe")
-    logging.getLogger("data.x").debug("hidden")
+    logging.getLogger("duiit.data.x").info("100 % of [bold] Größe")
+    logging.getLogger("duiit.data.x").debug("hidden")
     logging.getLogger("some.library").info("hidden too")
-    logging.getLogger("models.y").warning("careful")
+    logging.getLogger("duiit.models.y").warning("careful")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.showwarning = logs._log_warning  # catch_warnings puts Python's own in its place
@@ -167,10 +167,10 @@ def test_messages_are_single_lines_on_standard_error(messages, capsys):
 
 def test_quiet_and_verbose(messages, capsys):
     logs.setup_logging(quiet=True)
-    logging.getLogger("data.x").info("hidden")
+    logging.getLogger("duiit.data.x").info("hidden")
     logs.setup_logging(verbose=True)
-    logging.getLogger("data.x").debug("detail")
-    assert capsys.readouterr().err == "data.x: detail\n"
+    logging.getLogger("duiit.data.x").debug("detail")
+    assert capsys.readouterr().err == "duiit.data.x: detail\n"
 
 
 def test_a_terminal_without_the_letter_gets_an_escape():
@@ -183,15 +183,15 @@ def test_a_terminal_without_the_letter_gets_an_escape():
 def test_log_file_is_optional_and_a_bad_path_is_named(messages, tmp_path):
     logs.setup_logging()
     handler = logs.log_to_file(tmp_path / "sub" / "run.log")
-    logging.getLogger("util.x").info("hello ä")
+    logging.getLogger("duiit.util.x").info("hello ä")
     handler.close()
-    assert re.match(r"\d{4}-.* INFO util\.x: hello ä", (tmp_path / "sub" / "run.log").read_text("utf-8"))
+    assert re.match(r"\d{4}-.* INFO duiit\.util\.x: hello ä", (tmp_path / "sub" / "run.log").read_text("utf-8"))
     with pytest.raises(UserError, match=str(tmp_path)):
         logs.log_to_file(tmp_path)
 
 
-def test_the_light_rooms_import_nothing_heavy():
-    code = "import duiit_cli, sys, util.logs, util.files, util.progress\n"
+def test_messages_and_progress_import_nothing_heavy():
+    code = "import sys, duiit.util.logs, duiit.util.files, duiit.util.progress\n"
     code += "print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "[]\n"

@@ -53,7 +53,7 @@ def test_small_helpers(tmp_path, caplog):
         util.str2bool("maybe")
     net = torch.nn.Linear(2, 1)
     net(torch.ones(1, 2)).sum().backward()
-    with caplog.at_level(logging.INFO, "util.util"):
+    with caplog.at_level(logging.INFO, "duiit.util.util"):
         assert util.diagnose_network(net, "P") == pytest.approx(1.0)
         util.print_numpy(np.arange(3), shp=True)
     assert "P: mean absolute gradient 1" in caplog.text

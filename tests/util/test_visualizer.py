@@ -331,7 +331,7 @@ def test_without_the_package_the_run_goes_on(tmp_path, caplog, monkeypatch):
 
 def test_watching_opens_no_visdom_when_switched_off(tmp_path):
     code = (
-        "import duiit_cli, sys; from types import SimpleNamespace as N; from util.visualizer import Visualizer;"
+        "import sys; from types import SimpleNamespace as N; from duiit.util.visualizer import Visualizer;"
         f"Visualizer(N(name='r', checkpoints_dir={str(tmp_path)!r}, display_id=0));"
         "assert not {'visdom', 'matplotlib', 'rich'} & set(sys.modules)"
     )

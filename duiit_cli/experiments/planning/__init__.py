@@ -1,0 +1,1 @@
+"""Which methods are compared on which splits, as tasks."""

@@ -10,11 +10,11 @@ from pathlib import Path
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
-from duiit_cli.experiments.planning.methods import BASELINE
 from duiit.options import TrainOptions, presets
 from duiit.options.parsing import as_words, nearest, option_actions
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit_cli.experiments.planning.methods import BASELINE
 
 NAME = "plan.json"
 TRANSLATOR, START, CELL, CHOICE, QUALITY = "translator", "start", "cell", "choice", "quality"

@@ -1,0 +1,1 @@
+"""What came out: read from the experiment's folder, compared, worded, drawn."""

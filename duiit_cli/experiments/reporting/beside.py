@@ -2,11 +2,11 @@
 the methods and their change against the target alone can be held against each other."""
 import re
 
+from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import page, words
 from duiit_cli.experiments.reporting.comparison import baseline, compare
 from duiit_cli.experiments.reporting.exhibits import quality_figures
 from duiit_cli.experiments.reporting.results import LISTED
-from duiit.util.statistics import summary
 
 HEADING = "Beside the published figures (the paper’s Tables 2 to 7)"
 # The rows of the paper's tables of errors. PURE-CT stands in each: the changes are against it.

@@ -3,8 +3,8 @@ import csv
 import json
 
 from duiit.data.splits import PARTS
-from duiit_cli.experiments.reporting import page, words
 from duiit.options.run_file import NAME as RUN_FILE
+from duiit_cli.experiments.reporting import page, words
 
 WHOLE = "whole"
 _PART_NAMES = {"train": "training", "val": "validation", "test": "held out"}

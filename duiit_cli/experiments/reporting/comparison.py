@@ -5,8 +5,8 @@ is better, whichever way the metric counts.
 """
 from dataclasses import dataclass, replace
 
-from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED
 from duiit.util.statistics import PairedTest, corrected_t_test, holm, paired_t_test, summary
+from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED
 
 SIGNIFICANT = 0.05      # of the corrected resampled t-test, for a verdict
 PAPER = 0.1             # of the plain paired t-test: the paper's own threshold

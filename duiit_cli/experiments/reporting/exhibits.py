@@ -1,9 +1,9 @@
 """The translations in the report: their quality (the paper's Table 5), and examples (its Figures 2 to 4)."""
 from pathlib import Path
 
+from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import figures, page, words
 from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER
-from duiit.util.statistics import summary
 
 # How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
 _HEADS = {"fid": "FID ↓", "is_mean": "Inception score ↑", "kid_mean": "KID ↓",

@@ -1,8 +1,8 @@
 """The report's tables and figures as files, for a paper: E/tables (CSV, LaTeX with booktabs), E/figures (SVG, PDF)."""
 import re
 
-from duiit_cli.experiments.reporting.page import Table
 from duiit.util.files import file_name, write_csv, write_text
+from duiit_cli.experiments.reporting.page import Table
 
 FIGURES, TABLES = "figures", "tables"
 # What LaTeX has to be told otherwise; one pass, so that nothing is replaced twice.

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from duiit.util.files import atomic_path, file_name
 from duiit_cli.experiments.reporting import words
 from duiit_cli.experiments.reporting.results import FLOOR
-from duiit.util.files import atomic_path, file_name
 
 # Right on white paper; in the page each becomes a variable of its style. No other colour may be one of these.
 _TEXT, _MUTED, _LINE = "#1c2431", "#5b6677", "#dfe3e9"

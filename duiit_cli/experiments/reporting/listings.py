@@ -2,10 +2,10 @@
 
 In all of them a difference is the method's value minus the other's, and what has no value is empty.
 """
+from duiit.util.files import write_csv, write_text
 from duiit_cli.experiments.reporting import words
 from duiit_cli.experiments.reporting.comparison import against_others, baseline, compare, summaries
 from duiit_cli.experiments.reporting.results import FLOOR, LISTED
-from duiit.util.files import write_csv, write_text
 
 
 def write_listings(experiment, verdicts):

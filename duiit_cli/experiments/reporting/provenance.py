@@ -2,12 +2,12 @@
 import json
 import shlex
 
-from duiit.util.problems import counted
-from duiit_cli.experiments.reporting import page
-from duiit_cli.experiments.reporting.cohorts import options_of
 from duiit.options import presets
 from duiit.options.train_options import MAY_CHANGE
 from duiit.util.errors import UserError
+from duiit.util.problems import counted
+from duiit_cli.experiments.reporting import page
+from duiit_cli.experiments.reporting.cohorts import options_of
 
 STAGES = {"translators": "Translator", "starts": "Start of the predictor", "cells": "Predictor"}
 # Of the options that change nothing of what is computed, those that are told all the same.

@@ -19,9 +19,9 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from duiit_cli.experiments.reporting.results import FLOOR
 from duiit.options.parsing import nearest
 from duiit.util.errors import UserError
+from duiit_cli.experiments.reporting.results import FLOOR
 
 FIGURES = ("mse", "rmse", "mae", "r2", "pearson_r", "accuracy", "balanced_accuracy", "auroc", "fid", "inception_score",
            "kid", "psnr", "ssim")

@@ -8,9 +8,11 @@ import re
 
 import numpy as np
 
+from duiit.options import presets
+from duiit.util.files import write_text
 from duiit.util.problems import MANY, counted
-from duiit_cli.experiments.reporting import beside, cohorts, figures, page, provenance, safety_report, tables, words
 from duiit_cli.experiments.planning import methods
+from duiit_cli.experiments.reporting import beside, cohorts, figures, page, provenance, safety_report, tables, words
 from duiit_cli.experiments.reporting.comparison import (
     FEWEST_SPLITS,
     PAPER,
@@ -25,8 +27,6 @@ from duiit_cli.experiments.reporting.listings import write_listings
 from duiit_cli.experiments.reporting.published import published_for
 from duiit_cli.experiments.reporting.results import Broken, Experiment, predictions
 from duiit_cli.experiments.reporting.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, verdicts
-from duiit.options import presets
-from duiit.util.files import write_text
 
 MARKS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", AGAINST: "Against", OPEN: "Open"}
 IMAGE_SPLIT = ("The splits are drawn by image: slices of one patient stand on both sides, so a predictor can know a "

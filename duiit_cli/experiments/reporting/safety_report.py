@@ -1,7 +1,7 @@
 """The report's section on what a translator does to the ventricles, from each quality.json."""
+from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import page, words
 from duiit_cli.experiments.reporting.safety import OFF
-from duiit.util.statistics import summary
 
 PARTS = {"held_out": "held out", "trained_on": "trained on"}
 READING = (

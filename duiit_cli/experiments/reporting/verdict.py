@@ -45,7 +45,7 @@ class _Judge:
     def verdict(self):
         tone, line = self._headline()
         details = [self._chosen(), self._other_unit(), self._paper(), self._holm(), self._floor(), self._coupling(),
-                   *self._baselines(), *self._room()] if self.experiment.values(
+                   *self._baselines(), *self._headroom()] if self.experiment.values(
             self.method.name, self.experiment.unit, self.experiment.metric) else []
         return Verdict(self.method.name, tone, line, tuple(d for d in details if d))
 
@@ -182,7 +182,7 @@ class _Judge:
         else:
             yield "It is clearly better than none of the other methods."
 
-    def _room(self):
+    def _headroom(self):
         """Whether even a perfect translation would have helped."""
         pure = baseline(self.experiment)
         for oracle in self.experiment.named("oracle"):

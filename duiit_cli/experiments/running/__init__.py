@@ -1,0 +1,1 @@
+"""Running the tasks of an experiment: here, in processes, or as cluster jobs."""

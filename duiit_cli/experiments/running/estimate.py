@@ -9,13 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from duiit.data import create_dataset
-from duiit_cli.experiments.running import execution
-from duiit_cli.experiments.planning import plan
 from duiit.models import create_model
 from duiit.options import TrainOptions
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.progress import track
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.running import execution
 
 log = logging.getLogger(__name__)
 WARM, TIMED = 1, 3          # the first step also allocates, compiles and fills caches

@@ -13,14 +13,14 @@ import sys
 import time
 from pathlib import Path
 
-from duiit_cli.experiments.planning import plan
-from duiit_cli.experiments.running import task as tasks
 from duiit.util.errors import UserError
 from duiit.util.progress import track
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.running import task as tasks
 
 log = logging.getLogger(__name__)
 POLL_SECONDS = 0.2
-HOME = str(Path(__file__).resolve().parents[2])     # where duiit_cli is, installed or not
+HOME = str(Path(__file__).resolve().parents[3])     # where duiit_cli is, installed or not
 
 
 def execute(root, todo, executor, jobs):
@@ -233,7 +233,6 @@ def _parameters(pairs, cluster):
 
 def _do(root, task_id):
     """In the job: its own log says what happened, failed.json why it failed."""
-    import duiit_cli  # noqa: F401 - puts the project's own rooms first
     from duiit.util.logs import log_to_file
 
     log_to_file(tasks.log_file(root, plan.read(root)[task_id]))

@@ -8,10 +8,10 @@ import numpy as np
 
 from duiit.data import readers, splits
 from duiit.data.modality_dataset import loader_of
-from duiit_cli.experiments.planning import plan
 from duiit.options import TestOptions
 from duiit.util.errors import UserError
 from duiit.util.progress import track
+from duiit_cli.experiments.planning import plan
 
 SIZED = 24                  # scans of a modality whose size is looked at, evenly spread
 WHOLE = "whole"             # beside the parts of the split, which a source that is mixed in raw has none of

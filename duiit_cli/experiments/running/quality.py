@@ -12,16 +12,16 @@ import torch
 
 from duiit.data import create_dataset
 from duiit.data.readers.slice import HU
-from duiit_cli.experiments.planning import plan
-from duiit_cli.experiments.reporting import safety
-from duiit_cli.inference.networks import load_model, predict, target_intensity, translate
-from duiit_cli.evaluation.held_out import Truth
-from duiit.options import TestOptions
 from duiit.models.networks import feature_networks
+from duiit.options import TestOptions
 from duiit.util import image_quality, metrics
 from duiit.util.errors import UserError
 from duiit.util.progress import track
 from duiit.util.util import save_image, tensor2im
+from duiit_cli.evaluation.held_out import Truth
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.reporting import safety
+from duiit_cli.inference.networks import load_model, predict, target_intensity, translate
 
 log = logging.getLogger(__name__)
 MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond

@@ -17,10 +17,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from duiit_cli import __version__
-from duiit_cli.experiments.planning import plan
+from duiit import __version__
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit_cli.experiments.planning import plan
 
 log = logging.getLogger(__name__)
 FAILED = "failed.json"
@@ -67,8 +67,8 @@ def run(root, task):
 
 def _train(root, task):
     """Trains, or goes on with it; True where it was begun before, so that `seconds` are those of the rest."""
-    from duiit_cli.training.loop import train
     from duiit.options import TrainOptions
+    from duiit_cli.training.loop import train
 
     folder = Path(root) / task.id
     begun = any(folder.glob("*_state.pth*"))
@@ -95,8 +95,8 @@ def _finish_cell(root, task):
 
 def _tested(root, task, phase, folder):
     """The predictor's errors on one part of the target's images, whose pages and tables go to `folder`."""
-    from duiit_cli.evaluation.held_out import test
     from duiit.options import TestOptions
+    from duiit_cli.evaluation.held_out import test
 
     folder = Path(root) / task.id / folder
     test(TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0",
@@ -139,12 +139,12 @@ def _counts(dataset):
 
 def _finish_translator(root, task):
     """Translates all images of its sources, the training images of the cells that wait for it."""
-    from duiit_cli.inference.translation import run as translate
     from duiit.options import TranslateOptions
+    from duiit_cli.inference.translation import translate_scans
 
     dataroot = next(w.partition("=")[2] for w in task.words if w.startswith("--dataroot="))
     for source in task.about["sources"]:
-        translate(TranslateOptions().parse([
+        translate_scans(TranslateOptions().parse([
             *task.run_words(root), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
             "--for_training", f"--output={Path(root) / task.id / 'synthetic' / source}"]))
     return {"translator": task.name}
@@ -210,7 +210,5 @@ def main(root, task_id):
 
 
 if __name__ == "__main__":
-    import duiit_cli  # noqa: F401 - puts the project's own rooms first
-
     _end_with_parent()
     sys.exit(main(*sys.argv[1:]))

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from duiit.models.networks import feature_networks
+from duiit.models.networks.feature_networks import FeatureNetwork
 from duiit.options import EvaluateOptions
 from duiit.options.evaluate_options import METRICS
-from duiit.models.networks import feature_networks
 from duiit.util.errors import UserError
-from duiit.models.networks.feature_networks import FeatureNetwork
 from duiit.util.metrics import by_group, regression_errors
 
 
@@ -121,9 +121,9 @@ def test_grey_levels_and_hu_of_one_window_are_the_same_images(figures, inception
 
 
 def test_features_of_the_runs_predictor(figures, translated, phantom, pure, tmp_path):
-    from duiit_cli.inference.networks import load_model, own_scans, read
     from duiit.options import TestOptions
     from duiit.util.image_quality import frechet_distance
+    from duiit_cli.inference.networks import load_model, own_scans, read
 
     report, _, _ = figures(*pure, "--real", phantom / "ct", "--fake", translated / "tiff", "--metrics", "fd_predictor")
     found = report["distribution"]["fd_predictor"]

@@ -6,8 +6,8 @@ import pytest
 
 from duiit.data import create_dataset
 from duiit.data.preparing import transforms
-from duiit_cli.inference.networks import load_model, own_scans, read, translate
 from duiit.options import TestOptions, TrainOptions
+from duiit_cli.inference.networks import load_model, own_scans, read, translate
 
 ROUNDING = 1 / 32767                    # 16 bits in the file, 16 bits in the prepared cohort: half a step each
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duiit_cli.inference.calibration import keep
-from duiit_cli.inference.networks import load_model
 from duiit.options import PredictOptions
 from duiit.util import checkpoint
 from duiit.util.conformal import bound
+from duiit_cli.inference.calibration import keep
+from duiit_cli.inference.networks import load_model
 
 
 def table(path):

@@ -15,8 +15,8 @@ import time
 import pytest
 import torch
 
-from duiit_cli.main import main
 from duiit.util import checkpoint, files, states
+from duiit_cli.main import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 

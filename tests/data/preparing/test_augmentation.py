@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from duiit.data.preparing import augmentation
 from duiit.data import create_dataset
-from duiit.data.preparing.cohort import STEP
 from duiit.data.labelled_dataset import LabelledDataset
+from duiit.data.preparing import augmentation
+from duiit.data.preparing.cohort import STEP
 from duiit.util.errors import UserError
 
 KINDS = sorted(augmentation.KINDS)

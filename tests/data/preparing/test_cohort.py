@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from duiit.data.preparing import cohort
 from duiit.data import readers
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.preparing import cohort
 from duiit.util.errors import UserError
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from duiit.data.preparing import transforms
 from duiit.data.base_dataset import get_params, get_transform
+from duiit.data.preparing import transforms
 
 
 def opt(**values):

@@ -165,7 +165,8 @@ def test_every_encoding_gives_the_same_image(name, read):
 
 
 def test_a_missing_decoder_is_named_with_its_extra(monkeypatch, read):
-    monkeypatch.setattr("data.readers.dicom.get_decoder", lambda syntax: type("Decoder", (), {"is_available": False}))
+    decoder = type("Decoder", (), {"is_available": False})
+    monkeypatch.setattr("duiit.data.readers.dicom.get_decoder", lambda syntax: decoder)
     with pytest.raises(UserError, match=r"JPEG-LS.*duiit\[dicom\]"):
         read(get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False))
     assert JPEGLSLossless.is_compressed

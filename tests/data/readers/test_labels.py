@@ -3,8 +3,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from duiit.data.readers.labels import find_labels_file, label_scans, read_labels
 from duiit.data.readers import find_scans
+from duiit.data.readers.labels import find_labels_file, label_scans, read_labels
 from duiit.util.errors import UserError
 
 

@@ -13,11 +13,11 @@ from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.uid import UID, EnhancedCTImageStorage
 
-from duiit.data.writing.dicom import SeriesIdentity, pseudonym, write_dicom
+from duiit.data.preparing.transforms import resize
 from duiit.data.readers import find_scans, read_scan
 from duiit.data.readers.common import notice
 from duiit.data.readers.slice import HU
-from duiit.data.preparing.transforms import resize
+from duiit.data.writing.dicom import SeriesIdentity, pseudonym, write_dicom
 from duiit.util.errors import UserError
 
 IDENTITY = SeriesIdentity(run="brain", model="duiit 1.0, epoch 200", digest="weights and options")

@@ -1,11 +1,11 @@
 """Which methods there are for which data, and what they train."""
 import pytest
 
+from duiit.options import ExperimentOptions, TrainOptions, presets
+from duiit.util.errors import UserError
 from duiit_cli.experiments.planning import methods
 from duiit_cli.experiments.planning.plan import Plan
 from duiit_cli.experiments.reporting.published import BUILT_IN, read_published
-from duiit.options import ExperimentOptions, TrainOptions, presets
-from duiit.util.errors import UserError
 
 
 def test_the_papers_methods_for_the_papers_data():

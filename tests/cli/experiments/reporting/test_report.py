@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from duiit.util.errors import UserError
 from duiit_cli.experiments.reporting.exporting import latex
 from duiit_cli.experiments.reporting.figures import Picture
 from duiit_cli.experiments.reporting.page import Table
 from duiit_cli.experiments.reporting.report import write_report
-from duiit.util.errors import UserError
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [

@@ -3,12 +3,12 @@ import csv
 
 import pytest
 
+from duiit.util.errors import UserError
+from duiit.util.statistics import corrected_t_test
 from duiit_cli.experiments.reporting import comparison, words
 from duiit_cli.experiments.reporting.listings import write_listings
 from duiit_cli.experiments.reporting.published import read_published
 from duiit_cli.experiments.reporting.results import FLOOR, Broken, Experiment, predictions, troubled
-from duiit.util.errors import UserError
-from duiit.util.statistics import corrected_t_test
 
 PURE, DUIIT = [200.0, 220.0, 180.0, 210.0, 190.0], [150.0, 160.0, 140.0, 170.0, 130.0]
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from duiit.data.preparing.intensity import Intensity, ct_window
 from duiit.data.phantom.anatomy import tissue_maps
 from duiit.data.phantom.cohort import draw_cohort
 from duiit.data.phantom.rendering import render_ct
+from duiit.data.preparing.intensity import Intensity, ct_window
 from duiit.data.readers.slice import SUV
 from duiit_cli.experiments.reporting.report import write_report
 from duiit_cli.experiments.reporting.safety import cannot, judge, widths

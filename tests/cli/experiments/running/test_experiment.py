@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from duiit.data.readers.images import read_image
-from duiit_cli.experiments.running import execution
-from duiit_cli.experiments.planning import plan
 from duiit.util import checkpoint
+from duiit_cli.experiments.planning import plan
+from duiit_cli.experiments.running import execution
 
 HOME = Path(__file__).resolve().parents[4]
 SCALE = """
