@@ -8,7 +8,7 @@ import sys
 from importlib import import_module
 
 from duiit.options import presets, run_file
-from duiit.options.parsing import OptionParser
+from duiit.options.parsing import OptionParser, is_list, option_actions
 from duiit.util import plugins
 from duiit.util.errors import UserError
 
@@ -104,6 +104,17 @@ class CommandOptions:
         if unknown:
             raise parser.unknown_option(unknown[0])
         return argparse.Namespace(**{**parser.defaults(), **parser.layers, **given})
+
+    def parse_values(self, values):
+        """The options of one call from Python, {name: value}: True sets a flag, None and False leave an option alone, a
+        list gives an option several values."""
+        given = {k: v for k, v in values.items() if v is not None and v is not False}
+        words = [f"--{k}" if v is True else f"--{k}={v}" for k, v in given.items() if not isinstance(v, (list, tuple))]
+        lists = {k: v for k, v in given.items() if isinstance(v, (list, tuple))}
+        repeated = {a.dest for a in option_actions(self.declare(words)) if is_list(a)} if lists else set()
+        for name, several in lists.items():
+            words += [f"--{name}={v}" for v in (several if name in repeated else [",".join(map(str, several))])]
+        return self.parse(words)
 
     def parse(self, argv=None):
         """The options of one call, checked and ready to use. argv: list of words (default: the process's own)."""

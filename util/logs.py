@@ -23,6 +23,12 @@ def on_terminal() -> bool:
     return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+def in_notebook() -> bool:
+    """True in a Jupyter kernel, whose cells can show a bar."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
 @cache
 def console():
     """The one rich console on standard error, shared by messages and progress bars."""

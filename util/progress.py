@@ -1,4 +1,4 @@
-"""How far the work is: a live bar on a terminal, a plain line now and then in a log file or a batch job.
+"""How far the work is: a live bar on a terminal or in a notebook, a plain line now and then in a log file or batch job.
 
 `track` wraps any loop; `TrainProgress` follows a training run with its losses. Both may be used inside each other:
 the bars share one live display, which the outermost one opens and closes.
@@ -9,12 +9,14 @@ import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from html import escape
 
 from duiit.util import logs
 
 logger = logging.getLogger(__name__)
 
 LINE_SECONDS = 10.0  # at most one plain line in this time
+NOTEBOOK_SECONDS = 0.5  # at most one change of a notebook's bar in this time
 LATER_SECONDS = 60.0  # and in this time once the work has gone on for long: a run of days should not log 50,000 lines
 _SETTLED_AFTER = 600.0
 
@@ -112,12 +114,14 @@ class _Meter:
         self._rate = _Rate()
         self._live = None
         self._task = None
+        self._cell = None
 
     def open(self) -> None:
         self._opened = self._told = time.monotonic()
         self._lines, self._told_at = 0, 0
         self._rate.restart()
-        if logs.on_terminal():
+        self._cell = _NotebookBar() if logs.in_notebook() else None
+        if self._cell is None and logs.on_terminal():
             self._live = _Live.acquire()
             self._task = self._live.add_task(self.title, total=self.total, facts="", note="")
 
@@ -133,6 +137,11 @@ class _Meter:
             self._live.update(self._task, completed=self.done, facts=self._facts(), note=self.note)
             return
         now = time.monotonic()
+        if self._cell is not None:
+            if now - self._told >= NOTEBOOK_SECONDS:
+                self._told = now
+                self._cell.show(self)
+            return
         if now - self._told >= (LINE_SECONDS if now - self._opened < _SETTLED_AFTER else LATER_SECONDS):
             self._told = now
             self._tell()
@@ -142,13 +151,18 @@ class _Meter:
             live, self._live = self._live, None
             live.remove_task(self._task)
             _Live.release()
+        elif self._cell is not None:
+            self._cell.show(None)
         elif self._lines and self.done == self.total != self._told_at and not self._later:
             self._tell()  # a log that showed the way should show the end too
 
     def _tell(self) -> None:
         self._lines, self._told_at = self._lines + 1, self.done
+        logger.info("%s", self.line())
+
+    def line(self) -> str:
         amount = f"{self.done}/{self.total}" if self.total else f"{self.done}"
-        logger.info("%s", "  ".join(filter(None, [f"{self.title}: {amount} {self.unit}", self._facts(), self.note])))
+        return "  ".join(filter(None, [f"{self.title}: {amount} {self.unit}", self._facts(), self.note]))
 
     def _facts(self) -> str:
         rate = self._rate()
@@ -161,6 +175,25 @@ class _Meter:
             if self._later:
                 facts.append(f"{_clock(left + self._later / rate)} in all")
         return ", ".join(facts)
+
+
+class _NotebookBar:
+    """A meter in the output of a notebook's cell; it goes when the work is done, as a terminal's does."""
+
+    _handle = None                          # what is done at once shows no bar
+
+    def show(self, meter: _Meter | None) -> None:
+        from IPython.display import HTML, display
+
+        if meter is not None and self._handle is None:
+            self._handle = display(HTML(""), display_id=True)
+        if self._handle is not None:
+            self._handle.update(HTML(self._html(meter) if meter else ""))
+
+    @staticmethod
+    def _html(meter: _Meter) -> str:
+        place = f'value="{meter.done}" max="{meter.total}"' if meter.total else ""
+        return f"<progress {place}></progress> <code>{escape(meter.line())}</code>"
 
 
 class _Live:

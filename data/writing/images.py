@@ -102,18 +102,26 @@ def _write_nifti(folder, slices, images, intensity):
     name = f"{first.scan}.nii.gz"
     if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
         raise UserError(f"--format nifti: {first.scan} has several channels or mixed sizes; give --format tiff or npy")
-    volume = intensity.restore(np.stack(images)[:, 0])                                      # (N, H, W)
-    if intensity.unit == HU:
-        volume = np.rint(volume).astype(np.int16)
-    geometry = _geometry_of(slices, volume.shape)
-    if geometry.orientation is None:
-        array, affine = volume.transpose(2, 1, 0), geometry.affine
-    else:
-        array, affine = to_source_orientation(volume, geometry), to_source_affine(geometry, volume.shape)
     path = Path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(array), affine), path)
+    save_nifti(path, *as_volume(slices, images, intensity), intensity.unit)
     return name, first.patient, first.label
+
+
+def as_volume(slices, images, intensity):
+    """(values, affine): a scan's translated slices (1, H, W) as one float32 array in the target's unit, and the affine
+    of its indices, (4, 4) in RAS+ mm. Its axes are those of the source's NIfTI file, else (column, row, slice)."""
+    volume = intensity.restore(np.stack(images)[:, 0])                                      # (N, H, W)
+    geometry = _geometry_of(slices, volume.shape)
+    if geometry.orientation is None:
+        return volume.transpose(2, 1, 0), geometry.affine
+    return to_source_orientation(volume, geometry), to_source_affine(geometry, volume.shape)
+
+
+def save_nifti(path, values, affine, unit):
+    """int16 for HU, whose fractions no scanner tells, else float32."""
+    stored = np.rint(values).astype(np.int16) if unit == HU else values
+    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), affine), path)
 
 
 def _geometry_of(slices, shape):

@@ -11,13 +11,18 @@ def command():
     """Check a data folder, or make a phantom one."""
 
 
-def run_phantom(opt):
+def make_phantom(opt):
+    """Writes the phantom; returns how many patients and images each cohort has."""
     from duiit.data.phantom import PhantomSpec, write_phantom
     from duiit.util.progress import track
 
     values = {k: v for k, v in vars(opt).items() if k not in ("output", "force")}
-    summary = write_phantom(opt.output, PhantomSpec(**values),
-                            lambda items, total, description: track(items, description, total), opt.force)
+    return write_phantom(opt.output, PhantomSpec(**values),
+                         lambda items, total, description: track(items, description, total), opt.force)
+
+
+def run_phantom(opt):
+    summary = make_phantom(opt)
     for cohort, patients in summary.patients.items():
         click.echo(f"{cohort:>4}: {patients} patients, {summary.images[cohort]} images")
 

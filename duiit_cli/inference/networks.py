@@ -16,13 +16,19 @@ from duiit.util.errors import UserError
 
 
 def load_model(opt, needs):
-    """The run's model, ready to use: weights loaded, in eval mode. needs: "translator" or "predictor"."""
+    """The run's model, ready to use: weights loaded, in eval mode. needs: "translator", "predictor" or None."""
     model = create_model(opt)
-    if not hasattr(model, needs):
-        raise UserError(f"--name {opt.name}: a run of --model {opt.model} has no {needs}")
+    if needs:
+        refuse_without(model, needs, opt)
     model.setup(opt)
     model.eval()
     return model
+
+
+def refuse_without(model, needs, opt):
+    """Raises UserError where the run's model has no "translator" or "predictor"."""
+    if not hasattr(model, needs):
+        raise UserError(f"--name {opt.name}: a run of --model {opt.model} has no {needs}")
 
 
 def target_intensity(opt):

@@ -25,23 +25,34 @@ UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike trainin
 
 
 def predict_scans(opt):
-    """Exit status 0, or 2 where some scan could not be read (the others' rows are written all the same)."""
+    """What `duiit predict` does. Exit status 0, or 2 where some scan could not be read (the others' rows are written
+    all the same)."""
+    rows, unreadable = predictions(opt, load_model(opt, "predictor"))
+    if opt.output:
+        write_rows(rows, opt.output)
+    else:
+        print_csv(rows)
+    return 2 if unreadable else 0
+
+
+def predictions(opt, model):
+    """(rows, how many scans could not be read): the table of `duiit predict`, a dict a row, by the run's model."""
     scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
-    model = load_model(opt, "predictor")
     net = model.predictor()
     results = [examine(scan, net, opt, model.device) for scan in track(scans, "predicting", len(scans), "scans")]
     unreadable = [r for r in results if r.flag == UNREADABLE]
     _refuse_nothing(results, unreadable, opt)
-    rows = slice_rows(results, opt) if opt.per_slice else scan_rows(results, net, opt, model.device)
-    if not opt.output:
-        print_csv(rows)
-    else:
-        write_json(opt.output, rows) if opt.output.lower().endswith(".json") else write_csv(opt.output, rows)
-        log.info("%d rows written to %s", len(rows), opt.output)
     if unreadable:
         log.error("%d of %d scans could not be read, as told above; mend them or take them out",
                   len(unreadable), len(results))
-    return 2 if unreadable else 0
+    rows = slice_rows(results, opt) if opt.per_slice else scan_rows(results, net, opt, model.device)
+    return rows, len(unreadable)
+
+
+def write_rows(rows, path):
+    """As JSON where the name ends so, else as CSV."""
+    write_json(path, rows) if path.lower().endswith(".json") else write_csv(path, rows)
+    log.info("%d rows written to %s", len(rows), path)
 
 
 @dataclass

@@ -23,11 +23,11 @@ log = logging.getLogger(__name__)
 VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
-def translate_scans(opt):
-    """What `duiit translate` does."""
+def translate_scans(opt, model=None):
+    """What `duiit translate` does. model: the run's, where it is loaded already."""
     source = source_of(opt)
     scans = loader_of(source).find_scans(Path(opt.input), opt)
-    model = load_model(opt, "translator")
+    model = model or load_model(opt, "translator")
     net, intensity = model.translator(source), target_intensity(opt)
     write, rows = writer_of(opt, intensity), []
     with atomic_folder(opt.output, opt.force) as folder:

@@ -97,7 +97,7 @@ def test_terminated_with_grace(tmp_path, begin):
     process.terminate()
     began = time.monotonic()
     told = process.communicate(timeout=60)[1]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30        # not when the launcher's patience ends
     assert process.returncode == 128 + signal.SIGTERM
     assert told.count("everything is saved. Go on with: duiit train --name run") == 1
     assert "Traceback" not in told
