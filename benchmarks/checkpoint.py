@@ -16,13 +16,14 @@ import torch
 from duiit.models import create_model
 from duiit.options import TrainOptions
 from duiit.util import checkpoint
+from duiit.util.facts import Facts
 from duiit.util.states import StateFiles
 
 
 def paper_model(folder):
     opt = TrainOptions().parse(["--dataroot", str(folder), "--checkpoints_dir", str(folder), "--name", "run",
                                 "--sources", "mri", "--device", "cpu"])
-    vars(opt).update(labels_known=1, label_mean=45.0, label_std=15.0)
+    opt.facts = Facts(labels_known=1, label_mean=45.0, label_std=15.0)      # as the data set would tell
     model = create_model(opt)
     model.setup(opt)
     for optimizer in model.optimizers:                      # Adam's averages are there from the first step on

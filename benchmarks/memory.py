@@ -13,6 +13,7 @@ import torch
 
 from duiit.models import create_model
 from duiit.options import TrainOptions
+from duiit.util.facts import Facts
 
 
 def main():
@@ -25,7 +26,7 @@ def main():
         opt = TrainOptions().parse(["--model", args.model, "--dataroot", folder, "--checkpoints_dir", folder,
                                     "--sources", "mri", "--batch_size", "1", "--device", "cpu",
                                     "--load_size", str(args.size), "--crop_size", str(args.size)])
-        opt.labels_known, opt.label_mean, opt.label_std = 1, 50.0, 15.0      # what the data set would tell
+        opt.facts = Facts(labels_known=1, label_mean=50.0, label_std=15.0)      # as the data set would tell
         model = create_model(opt)
         model.setup(opt)
         for _ in range(args.steps):

@@ -1,6 +1,7 @@
 """Data sets: from folders of medical images to batches. `--dataset_mode foo_bar` is `FooBarDataset` in
 `data/foo_bar_dataset.py`, here or in the `--plugins` folder."""
 import random
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ class CustomDatasetDataLoader:
             collate_fn=getattr(dataset, "collate", None), pin_memory=str(opt.device).startswith("cuda"),
             generator=torch.Generator().manual_seed(opt.seed))
         if opt.isTrain:
-            opt.batches_in_epoch = self.batches         # for models whose training changes with its progress
+            opt.facts = replace(opt.facts, batches_in_epoch=self.batches)
 
     def set_epoch(self, epoch, skip_batches=0):
         """Selects the epoch to serve next, from its first batch or after `skip_batches`."""

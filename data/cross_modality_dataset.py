@@ -13,13 +13,14 @@ from duiit.data import splits
 from duiit.data.modality_dataset import (
     PreparedDataset,
     check_batches,
-    describe_labels,
+    label_facts,
     label_stats,
     loader_of,
     report_labels,
     typical_range,
 )
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 log = logging.getLogger(__name__)
 NOT_MODALITIES = ("truth",)              # scoring material that the phantom puts beside the modalities
@@ -33,7 +34,7 @@ class CrossModalityDataset(PreparedDataset):
         self.members = {m: self.load(m, opt) for m in (self.target, *self.sources)}
         self.parts = self.split(opt, {m: d.rows for m, d in self.members.items()})
         if opt.isTrain and opt.phase == "train":
-            self._publish(opt)
+            opt.facts = self._facts(opt)
         self._narrow(opt.phase)
         self.keys = self.item_keys()
 
@@ -65,17 +66,18 @@ class CrossModalityDataset(PreparedDataset):
         """{modality: [part of each row]}."""
         return splits.of_run(opt, rows)
 
-    def _publish(self, opt):
-        """Checks the training images, and tells the model and later commands, through opt, what they must know."""
+    def _facts(self, opt):
+        """Checks the training images; what the model and later commands must know of them."""
         rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"]
                 for m, d in self.members.items()}
         for m, d in self.members.items():
             check_batches(f"{d.folder}" if m == d.folder.name else f"{d.folder} {m}", rows[m], opt)
-        describe_labels([r for rs in rows.values() for r in rs], opt)
-        opt.label_stats = {m: label_stats(members, opt) for m, members in rows.items()}
-        opt.target_range = typical_range(rows[self.target])
+        facts = Facts(**label_facts([r for rs in rows.values() for r in rs], opt),
+                      label_stats={m: label_stats(members, opt) for m, members in rows.items()},
+                      target_range=typical_range(rows[self.target]))
         for modality, members in rows.items():
             report_labels(modality, members)
+        return facts
 
     def _narrow(self, part):
         self.target_rows = self.members[self.target].rows

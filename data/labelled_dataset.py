@@ -13,12 +13,13 @@ from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import (
     PreparedDataset,
     check_batches,
-    describe_labels,
+    label_facts,
     loader_of,
     report_labels,
     typical_range,
 )
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 log = logging.getLogger(__name__)
 
@@ -55,8 +56,8 @@ class LabelledDataset(PreparedDataset):
             self._add_others(opt, main, raw, held_out)
             rows = [r for m in self.members.values() for r in m.rows]
             check_batches(main.folder, rows, opt)
-            describe_labels(rows, opt)
-            opt.target_range = typical_range(own or rows)       # others' images have ranges of their own
+            # Images of other folders have ranges of their own.
+            opt.facts = Facts(**label_facts(rows, opt), target_range=typical_range(own or rows))
             for name, member in self.members.items():
                 report_labels(name, member.rows)
         self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)

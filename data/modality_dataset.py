@@ -162,21 +162,21 @@ def check_batches(name, rows, opt):
 def encode_label(label, opt):
     """float32 scalar tensor, NaN where missing; or the class number as int64, -1 where missing."""
     if opt.task == "classification":
-        known = label is not None and label in opt.classes
-        return torch.tensor(opt.classes.index(label) if known else -1)
+        classes = opt.facts.need("classes")
+        return torch.tensor(classes.index(label) if label in classes else -1)
     return torch.tensor(float("nan") if label is None else float(label), dtype=torch.float32)
 
 
-def describe_labels(rows, opt):
-    """Stores on `opt` what the model must know of the training labels: label_mean and label_std, or classes."""
+def label_facts(rows, opt):
+    """{name: value} of the Facts about the training labels: labels_known, and label_mean and label_std, or classes."""
     labels = [r.label for r in rows if r.label is not None]
     if opt.task == "classification":
-        opt.classes = sorted(set(labels))
-        if len(opt.classes) == 1:
-            raise UserError(f"every label is {opt.classes[0]!r}: a classification needs at least two classes")
-    else:
-        opt.label_mean, opt.label_std = _mean_and_deviation(labels)
-    opt.labels_known = len(labels)
+        classes = tuple(sorted(set(labels)))
+        if len(classes) == 1:
+            raise UserError(f"every label is {classes[0]!r}: a classification needs at least two classes")
+        return {"labels_known": len(labels), "classes": classes}
+    mean, std = _mean_and_deviation(labels)
+    return {"labels_known": len(labels), "label_mean": mean, "label_std": std}
 
 
 def label_stats(rows, opt):
@@ -195,8 +195,8 @@ def _mean_and_deviation(labels):
 
 
 def typical_range(rows):
-    """[low, high, unit] of a scan in the middle of these rows' scans: how [-1, 1] goes back to their unit."""
-    return [float(np.median([r.low for r in rows])), float(np.median([r.high for r in rows])), rows[0].unit]
+    """(low, high, unit) of a scan in the middle of these rows' scans: how [-1, 1] goes back to their unit."""
+    return float(np.median([r.low for r in rows])), float(np.median([r.high for r in rows])), rows[0].unit
 
 
 def report_labels(name, rows):

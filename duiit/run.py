@@ -55,12 +55,14 @@ class Translation:
 class Run:
     """A trained run. `duiit.load` makes one.
 
-    options: what the run was trained with, and what `load` was given over it.
+    options: what the run was trained with, and what `load` was given over it. facts: what its data said
+    (util/facts.py).
     """
 
     def __init__(self, **given: Any):
         self._given = given
         self.options = self._options(RunOptions)
+        self.facts = self.options.facts
 
     def __repr__(self) -> str:
         return f"<duiit run {self.options.name}: {self.options.model}>"

@@ -7,6 +7,7 @@ import copy
 import logging
 from abc import ABC, abstractmethod
 from collections import OrderedDict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -36,6 +37,7 @@ class BaseModel(ABC):
         self.save_dir = str(Path(opt.checkpoints_dir) / opt.name)
         self.loss_names, self.model_names, self.visual_names = [], [], []
         self.optimizers, self.schedulers, self.image_paths = [], [], []
+        self.state_names = []               # attributes with a state_dict of their own that a run must go on with
         self.metric = 0                     # what lr_policy plateau watches: the latest validation error
         self.restored = False               # True: a training state brings the weights, so setup loads none
         self.gradient_norms = OrderedDict()
@@ -65,20 +67,25 @@ class BaseModel(ABC):
             self.net(name).to(self.device)
         if self.isTrain:
             self.schedulers = [networks.get_scheduler(o, opt) for o in self.optimizers]
-            for optimizer in self.optimizers:
-                optimizer.register_step_pre_hook(self._before_step)
+            for name, optimizer in self._optimizers_by_name().items():
+                optimizer.register_step_pre_hook(partial(self._before_step, name))
         if not self.isTrain or (opt.continue_train and not self.restored):
             self.load_networks(f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch)
         for name in self.model_names if self.isTrain else ():
             distributed.unite(_bare(self.net(name)))
         self.print_networks(opt.verbose)
 
-    def _before_step(self, optimizer, args, kwargs):
+    def _optimizers_by_name(self):
+        """{name: optimizer}: G for `self.optimizer_G`, as the toolkit's models keep them, and its number for one that
+        stands in the list alone."""
+        attributes = {id(value): name for name, value in reversed(vars(self).items())}
+        return {attributes.get(id(o), str(number)).removeprefix("optimizer_"): o
+                for number, o in enumerate(self.optimizers)}
+
+    def _before_step(self, name, optimizer, args, kwargs):
         """What every optimizer's step begins with: gradients of all processes, and how large they are together."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         distributed.average(gradients)
-        names = [k.removeprefix("optimizer_") for k, v in vars(self).items() if v is optimizer]
-        name = names[0] if names else str(self.optimizers.index(optimizer))
         self.gradient_norms[name] = torch.nn.utils.get_total_norm(gradients)
 
     def net(self, name):
@@ -146,7 +153,7 @@ class BaseModel(ABC):
 
     def snapshot(self):
         """What a step changes, copied where it is, for `undo`."""
-        pools = {k: list(v.images) for k, v in vars(self).items() if isinstance(v, ImagePool)}
+        pools = {name: list(pool.images) for name, pool in self._pools()}
         nets = {n: {k: v.clone() for k, v in self.net(n).state_dict().items()} for n in self.model_names}
         return {"nets": nets, "optimizers": [copy.deepcopy(o.state_dict()) for o in self.optimizers], "pools": pools}
 
@@ -178,20 +185,17 @@ class BaseModel(ABC):
         """What a run needs besides the weights to go on as if it had not been stopped, the same in every process."""
         return {"optimizers": [o.state_dict() for o in self.optimizers],
                 "schedulers": [s.state_dict() for s in self.schedulers],
-                "others": {k: v.state_dict() for k, v in self._others()},
+                "others": {name: getattr(self, name).state_dict() for name in self.state_names},
                 "metric": float(self.metric)}
 
     def pool_state(self):
         """What each process has of its own: the image pools."""
-        return {k: v.state_dict() for k, v in vars(self).items() if isinstance(v, ImagePool)}
+        return {name: pool.state_dict() for name, pool in self._pools()}
 
-    def _others(self):
-        """Attributes with a state that is no network's, optimizer's or pool's: a gradient scaler, averaged weights."""
-        for name, value in vars(self).items():
-            averaged = isinstance(value, torch.optim.swa_utils.AveragedModel)
-            stateful = hasattr(value, "state_dict") and not isinstance(value, (torch.nn.Module, ImagePool))
-            if averaged or (stateful and not isinstance(value, torch.optim.Optimizer)):
-                yield name, value
+    def _pools(self):
+        """(name, ImagePool) of each. They are looked for, not listed: a model written for the toolkit just makes
+        `self.fake_pool = ImagePool(50)`, and its runs are to go on exactly as well."""
+        return [(name, value) for name, value in vars(self).items() if isinstance(value, ImagePool)]
 
     def load_training_state(self, state):
         """Takes up what training_state gave, onto networks that have their weights already."""

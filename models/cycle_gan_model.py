@@ -1,10 +1,10 @@
-"""CycleGAN: unpaired translation between source A and target B (Eq. 1 of the paper).
+"""CycleGAN: unpaired translation between sources y and a target x (section 3 of the paper, Eq. 1).
 
-    L_trans = L_adv(D_A, G_A) + L_adv(D_B, G_B) + lambda_A |G_B(G_A(a)) - a|_1 + lambda_B |G_A(G_B(b)) - b|_1
+    L_trans = sum over sources of   L_adv(D_t, G) + L_adv(D_s, F) + lambda_A |F(G(y)) - y|_1 + lambda_B |G(F(x)) - x|_1
 
-Under upstream's names: G_A: A -> B, G_B: B -> A, D_A judges domain B, D_B judges domain A, and idt_A = G_A(b).
-With several sources each has networks of its own, G_A_<source>, G_B_<source>, D_B_<source>, and all share D_A, since
-what a good target image is does not depend on where it was translated from.
+Each source has a G: source -> target, an F: target -> source and a critic D_s of its own (a Pair). All share D_t, since
+what a good target image is does not depend on where it was translated from. To the toolkit, logs and checkpoints the
+source is A and the target B, G is netG_A, F netG_B, D_t netD_A and D_s netD_B (models/parts/pair.py has every name).
 """
 import itertools
 
@@ -12,6 +12,7 @@ import torch
 
 from duiit.models import networks
 from duiit.models.base_model import BaseModel
+from duiit.models.parts.pair import Pair, sources_of
 from duiit.util.errors import UserError
 from duiit.util.image_pool import ImagePool
 
@@ -31,10 +32,8 @@ class CycleGANModel(BaseModel):
 
     def __init__(self, opt):
         super().__init__(opt)
-        sources = opt.sources.split(",") if opt.sources else []
-        # The ending of each source's names: none when there is one source, so that the names are upstream's.
-        self.branches = [f"_{s}" for s in sources] if len(sources) > 1 else [""]
-        if opt.direction == "BtoA" and len(self.branches) > 1:
+        self.pairs = sources_of(self, Pair)
+        if opt.direction == "BtoA" and len(self.pairs) > 1:
             raise UserError("--direction BtoA: give one source with --sources, several can only be translated AtoB")
         if opt.isTrain:
             self._check(opt)
@@ -57,49 +56,55 @@ class CycleGANModel(BaseModel):
         networks.check_critic_size(self.opt.netD, self.opt.n_layers_D, height, width)
 
     def _name_things(self):
+        """What is logged, shown and saved, in the toolkit's order."""
         identity = self.isTrain and self.opt.lambda_identity > 0
-        self.loss_names = ["D_A"]
-        self.visual_names = []
-        for b in self.branches:
-            self.loss_names += [f"G_A{b}", f"cycle_A{b}", f"idt_A{b}", f"D_B{b}", f"G_B{b}", f"cycle_B{b}", f"idt_B{b}"]
-            self.visual_names += [f"real_A{b}", f"fake_B{b}", f"rec_A{b}", *([f"idt_B{b}"] if identity else [])]
-        self.visual_names.append("real_B")
-        for b in self.branches:
-            self.visual_names += [f"fake_A{b}", f"rec_B{b}", *([f"idt_A{b}"] if identity else [])]
-        self.model_names = [f"G_A{b}" for b in self.branches] + [f"G_B{b}" for b in self.branches]
+
+        def of_all(*names):
+            return [name for pair in self.pairs for name in pair.named(*names)]
+
+        self.loss_names = ["D_A", *of_all("G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B")]
+        self.visual_names = [*of_all("real_A", "fake_B", "rec_A", *(["idt_B"] if identity else [])), "real_B",
+                             *of_all("fake_A", "rec_B", *(["idt_A"] if identity else []))]
+        self.model_names = [*of_all("G_A"), *of_all("G_B")]
         if self.isTrain:
-            self.model_names += ["D_A"] + [f"D_B{b}" for b in self.branches]
+            self.model_names += ["D_A", *of_all("D_B")]
 
     def _make_generators(self, opt):
-        for name, channels in (("G_A", (opt.input_nc, opt.output_nc)), ("G_B", (opt.output_nc, opt.input_nc))):
-            for b in self.branches:
-                net = networks.define_G(*channels, opt.ngf, opt.netG, opt.norm, not opt.no_dropout, opt.init_type,
-                                        opt.init_gain, self.gpu_ids, upsample=opt.upsample)
-                setattr(self, f"net{name}{b}", net)
+        for pair in self.pairs:
+            pair.G = self._generator(opt.input_nc, opt.output_nc)
+        for pair in self.pairs:
+            pair.F = self._generator(opt.output_nc, opt.input_nc)
+
+    def _generator(self, channels_in, channels_out):
+        opt = self.opt
+        return networks.define_G(channels_in, channels_out, opt.ngf, opt.netG, opt.norm, not opt.no_dropout,
+                                 opt.init_type, opt.init_gain, self.gpu_ids, upsample=opt.upsample)
 
     def _make_critics(self, opt):
-        for name, channels in [("D_A", opt.output_nc)] + [(f"D_B{b}", opt.input_nc) for b in self.branches]:
-            net = networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
-                                    self.gpu_ids)
-            setattr(self, f"net{name}", net)
+        self.netD_A = self._critic(opt.output_nc)                       # D_t
+        for pair in self.pairs:
+            pair.D_s = self._critic(opt.input_nc)
+
+    def _critic(self, channels):
+        opt = self.opt
+        return networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
+                                 self.gpu_ids)
 
     def _make_training(self, opt):
-        for b in self.branches:
-            setattr(self, f"fake_A_pool{b}", ImagePool(opt.pool_size))
-            setattr(self, f"fake_B_pool{b}", ImagePool(opt.pool_size))
+        for pair in self.pairs:
+            pair.fake_y_pool = ImagePool(opt.pool_size)
+            pair.fake_x_pool = ImagePool(opt.pool_size)
         self.criterionGAN = networks.GANLoss(opt.gan_mode).to(self.device)
         self.criterionCycle = torch.nn.L1Loss()
         self.criterionIdt = torch.nn.L1Loss()
-        critics = [n for n in self.model_names if n.startswith("D_")]
-        generators = [n for n in self.model_names if n.startswith("G_")]
-        self.critics = [self.net(n) for n in critics]
-        self.optimizer_G = self._adam(generators, opt)
-        self.optimizer_D = self._adam(critics, opt)
+        self.critics = [self.netD_A, *(pair.D_s for pair in self.pairs)]
+        self.optimizer_G = self._adam([*(pair.G for pair in self.pairs), *(pair.F for pair in self.pairs)], opt.lr)
+        self.optimizer_D = self._adam(self.critics, opt.lr)
         self.optimizers = [self.optimizer_G, self.optimizer_D]
 
-    def _adam(self, names, opt):
-        parameters = itertools.chain(*(self.net(n).parameters() for n in names))
-        return torch.optim.Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999), fused=True)
+    def _adam(self, nets, lr):
+        parameters = itertools.chain(*(net.parameters() for net in nets))
+        return torch.optim.Adam(parameters, lr=lr, betas=(self.opt.beta1, 0.999), fused=True)
 
     # -- one step ----------------------------------------------------------------------------------------------
 
@@ -107,37 +112,41 @@ class CycleGANModel(BaseModel):
         """{A, B (N, C, H, W) in [-1, 1], A_paths, …}, and A_label, B_label (N,) where there are labels. BtoA swaps the
         letters, labels included; with several sources their keys are A_<source>, A_<source>_label, …"""
         a, b = ("B", "A") if self.opt.direction == "BtoA" else ("A", "B")
-        for branch in self.branches:
-            setattr(self, f"real_A{branch}", input[a + branch].to(self.device, non_blocking=True))
-            self._take_labels("A" + branch, input, a + branch)
-        self.real_B = input[b].to(self.device, non_blocking=True)
-        self._take_labels("B", input, b)
-        self.image_paths = input[f"{a}{self.branches[0]}_paths"]
+        for pair in self.pairs:
+            pair.forget()
+            pair.y = input[f"{a}{pair}"].to(self.device, non_blocking=True)
+            pair.r_y = self._labels(input, f"{a}{pair}")
+        self.real_B = input[b].to(self.device, non_blocking=True)                                          # x
+        self.label_B = self._labels(input, b)                                                              # r_x
+        self.image_paths = input[f"{a}{self.pairs[0]}_paths"]
         if self.isTrain and "crop" not in self.opt.preprocess:          # then each image has its own size
-            for image in (self.real_B, *(getattr(self, f"real_A{branch}") for branch in self.branches)):
+            for image in (self.real_B, *(pair.y for pair in self.pairs)):
                 self._check_size(*image.shape[-2:])
 
-    def _take_labels(self, name, batch, key):
-        """Labels are optional: data sets written for the toolkit have none."""
+    def _labels(self, batch, key):
+        """(N,), or None: labels are optional, data sets written for the toolkit have none."""
         labels = batch.get(f"{key}_label")
-        setattr(self, f"label_{name}", labels.to(self.device, non_blocking=True) if labels is not None else None)
+        return labels.to(self.device, non_blocking=True) if labels is not None else None
 
     def forward(self):
-        for b in self.branches:
-            self._forward_A(b)
-            self._forward_B(b)
+        """The translations of the batch: fake_B, rec_A, fake_A and rec_B of every pair.
 
-    def _forward_A(self, b):
-        """From a real source image: fake_B (N, output_nc, H, W) and rec_A (N, input_nc, H, W)."""
-        fake = self.net(f"G_A{b}")(getattr(self, f"real_A{b}"))
-        setattr(self, f"fake_B{b}", fake)
-        setattr(self, f"rec_A{b}", self.net(f"G_B{b}")(fake))
+        Where gradients are recorded each is made when it is first asked for (see __getattr__), by a term of the loss
+        or by a plug-in's own backward_G. A plug-in's own forward makes them itself, and the loss is of those.
+        """
+        for pair in self.pairs:
+            pair.forget()
+            if not torch.is_grad_enabled():
+                pair.translate()
+                pair.translate_back()
 
-    def _forward_B(self, b):
-        """From a real target image: fake_A (N, input_nc, H, W) and rec_B (N, output_nc, H, W)."""
-        fake = self.net(f"G_B{b}")(self.real_B)
-        setattr(self, f"fake_A{b}", fake)
-        setattr(self, f"rec_B{b}", self.net(f"G_A{b}")(fake))
+    def __getattr__(self, name):
+        """A translation that is asked for and not there yet; Python comes here for attributes that it did not find."""
+        for pair in vars(self).get("pairs", ()):
+            if name in pair.passes():
+                pair.passes()[name]()
+                return vars(self)[name]
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def backward_G(self):
         """Gradients of the generators' loss, and its value as loss_G.
@@ -154,35 +163,39 @@ class CycleGANModel(BaseModel):
     def generator_terms(self):
         """Yields scalars that sum up to L_trans (Eq. 1) of this batch, over all sources; each part is kept as
         `loss_<name>`. A subclass adds what its generators are to minimise besides."""
-        opt = self.opt
-        for b in self.branches:
-            yield self._cycle_A_term(b)
-            yield self._cycle_B_term(b)
-            setattr(self, f"loss_idt_A{b}", 0.0)
-            setattr(self, f"loss_idt_B{b}", 0.0)
-            if opt.lambda_identity > 0:
-                yield self._identity_term(f"idt_A{b}", self.net(f"G_A{b}"), self.real_B, opt.lambda_B)
-                yield self._identity_term(f"idt_B{b}", self.net(f"G_B{b}"), getattr(self, f"real_A{b}"), opt.lambda_A)
+        for pair in self.pairs:
+            yield self._cycle_A_term(pair)
+            yield self._cycle_B_term(pair)
+            pair.loss_idt_x = pair.loss_idt_y = 0.0
+            if self.opt.lambda_identity > 0:
+                yield self._identity_x_term(pair)
+                yield self._identity_y_term(pair)
 
-    def _cycle_A_term(self, b):
-        self._forward_A(b)
-        fake, rec, real = (getattr(self, name + b) for name in ("fake_B", "rec_A", "real_A"))
-        term = self._adversarial_and_cycle(f"A{b}", self.netD_A, fake, rec, real, self.opt.lambda_A)
-        self._measure(f"adversarial{b}", getattr(self, f"loss_G_A{b}"), self.net(f"G_A{b}"))
-        self._measure(f"cycle{b}", getattr(self, f"loss_cycle_A{b}"), self.net(f"G_A{b}"))
-        return term
+    def _cycle_A_term(self, pair):
+        """Of Eq. 1 what starts from the source's images: L_adv(D_t, G) + lambda_A |F(G(y)) - y|_1."""
+        pair.loss_G = self.criterionGAN(self.netD_A(pair.fake_x), True)
+        pair.loss_cycle_y = self.criterionCycle(pair.rec_y, pair.y) * self.opt.lambda_A
+        self._measure(f"adversarial{pair}", pair.loss_G, pair.G)
+        self._measure(f"cycle{pair}", pair.loss_cycle_y, pair.G)
+        return pair.loss_G + pair.loss_cycle_y
 
-    def _cycle_B_term(self, b):
-        self._forward_B(b)
-        fake, rec = (getattr(self, name + b) for name in ("fake_A", "rec_B"))
-        return self._adversarial_and_cycle(f"B{b}", self.net(f"D_B{b}"), fake, rec, self.real_B, self.opt.lambda_B)
+    def _cycle_B_term(self, pair):
+        """Of Eq. 1 what starts from the target's images: L_adv(D_s, F) + lambda_B |G(F(x)) - x|_1."""
+        pair.loss_F = self.criterionGAN(pair.D_s(pair.fake_y), True)
+        pair.loss_cycle_x = self.criterionCycle(pair.rec_x, pair.x) * self.opt.lambda_B
+        return pair.loss_F + pair.loss_cycle_x
 
-    def _adversarial_and_cycle(self, name, critic, fake, rec, real, weight):
-        adversarial = self.criterionGAN(critic(fake), True)
-        cycle = self.criterionCycle(rec, real) * weight
-        setattr(self, f"loss_G_{name}", adversarial)
-        setattr(self, f"loss_cycle_{name}", cycle)
-        return adversarial + cycle
+    def _identity_x_term(self, pair):
+        """lambda_identity lambda_B |G(x) - x|_1: not in the paper, and the toolkit's default."""
+        pair.idt_x = pair.G(pair.x)                                     # (N, output_nc, H, W)
+        pair.loss_idt_x = self.criterionIdt(pair.idt_x, pair.x) * self.opt.lambda_B * self.opt.lambda_identity
+        return pair.loss_idt_x
+
+    def _identity_y_term(self, pair):
+        """lambda_identity lambda_A |F(y) - y|_1."""
+        pair.idt_y = pair.F(pair.y)                                     # (N, input_nc, H, W)
+        pair.loss_idt_y = self.criterionIdt(pair.idt_y, pair.y) * self.opt.lambda_A * self.opt.lambda_identity
+        return pair.loss_idt_y
 
     def _measure(self, name, term, generator):
         """In the steps that are measured: the length of the gradient of one term of the loss, as norm_<name>."""
@@ -191,13 +204,6 @@ class CycleGANModel(BaseModel):
             found = [g for g in gradients if g is not None]
             if found:                           # a detached translation's term does not reach the generator
                 self.term_norms[name] = torch.nn.utils.get_total_norm(found)
-
-    def _identity_term(self, name, generator, real, weight):
-        image = generator(real)
-        loss = self.criterionIdt(image, real) * weight * self.opt.lambda_identity
-        setattr(self, name, image)
-        setattr(self, f"loss_{name}", loss)
-        return loss
 
     def backward_D_basic(self, netD, real, fake):
         """Half the sum of the critic's loss on real and on translated images; the half slows critics down."""
@@ -208,23 +214,20 @@ class CycleGANModel(BaseModel):
         return loss
 
     def backward_D_A(self):
-        """The shared critic sees each source's translations; the mean keeps its scale whatever their number."""
-        losses = [self.backward_D_basic(self.netD_A, self.real_B, getattr(self, f"fake_B_pool{b}").query(
-            getattr(self, f"fake_B{b}"))) for b in self.branches]
+        """D_t sees each source's translations; the mean keeps its scale whatever their number."""
+        losses = [self.backward_D_basic(self.netD_A, self.real_B, pair.fake_x_pool.query(pair.fake_x))
+                  for pair in self.pairs]
         if len(losses) > 1:
             for parameter in self.netD_A.parameters():
                 parameter.grad /= len(losses)
         self.loss_D_A = sum(losses) / len(losses)
 
     def backward_D_B(self):
-        for b in self.branches:
-            fake = getattr(self, f"fake_A_pool{b}").query(getattr(self, f"fake_A{b}"))
-            loss = self.backward_D_basic(self.net(f"D_B{b}"), getattr(self, f"real_A{b}"), fake)
-            setattr(self, f"loss_D_B{b}", loss)
+        for pair in self.pairs:
+            pair.loss_D_s = self.backward_D_basic(pair.D_s, pair.y, pair.fake_y_pool.query(pair.fake_y))
 
     def optimize_parameters(self):
-        if type(self).backward_G is not CycleGANModel.backward_G:
-            self.forward()                  # a plug-in's own loss finds fake_B and the others ready, as upstream's does
+        self.forward()
         self.set_requires_grad(self.critics, False)
         self.optimizer_G.zero_grad()
         self.backward_G()
@@ -239,8 +242,11 @@ class CycleGANModel(BaseModel):
 
     def translator(self, source):
         """The generator that turns images of `source` into target images."""
-        return self.net(f"G_A_{source}" if len(self.branches) > 1 else "G_A")
+        return self._pair(source).G
 
     def back_translator(self, source):
         """The generator that turns target images into images of `source`."""
-        return self.net(f"G_B_{source}" if len(self.branches) > 1 else "G_B")
+        return self._pair(source).F
+
+    def _pair(self, source):
+        return {pair.modality: pair for pair in self.pairs}[source] if len(self.pairs) > 1 else self.pairs[0]

@@ -48,6 +48,7 @@ class DannModel(SharedTrunkModel):
         # In squared years the label's gradient would be hundreds of times the domain's, and nothing would be adapted.
         self.unit = _unit(opt.task, opt.loss_P, float(self.netP.label_std))
         self.progress = Progress(opt)
+        self.state_names.append("progress")
         self.optimizer_P = prediction.make_optimizer([self.netP, self.netC], opt)
         self.optimizers = [self.optimizer_P]
 
@@ -74,7 +75,7 @@ def _unit(task, loss, label_std):
 
 
 class Progress:
-    """Steps made, of those that the schedule has. Having a state dict, it is part of the training state.
+    """Steps made, of those that the schedule has. It is part of the training state.
 
     The schedule is as long as the learning rate's: all epochs. `--max_steps` cuts a run short and may be changed when
     it goes on, so it must not shape what is computed.
@@ -82,7 +83,7 @@ class Progress:
 
     def __init__(self, opt):
         epochs = opt.n_epochs + opt.n_epochs_decay - opt.epoch_count + 1
-        self.total = max(epochs * opt.batches_in_epoch, 1)
+        self.total = max(epochs * opt.facts.need("batches_in_epoch"), 1)
         self.done = 0
 
     def step(self):

@@ -62,9 +62,7 @@ class DuiitModel(CycleGANModel):
             self.loss_names += ["P_real", "P_fake"]
             self.loss_P_real = self.loss_P_fake = 0.0
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
-            self.optimizer_P = self._adam(["P"], opt)
-            for group in self.optimizer_P.param_groups:
-                group["lr"] = opt.lr_P
+            self.optimizer_P = self._adam([self.netP], opt.lr_P)
             self.optimizers.append(self.optimizer_P)
 
     def generator_terms(self):
@@ -72,21 +70,22 @@ class DuiitModel(CycleGANModel):
         is pushed apart from P's lesson on the same translations, both are among them."""
         self.loss_P_real = self.loss_P_fake = 0.0
         if self.opt.lambda_pred > 0 and self.label_B is not None:
-            self.loss_P_real = self.criterionP(self.netP(self.real_B), self.label_B)
+            self.loss_P_real = self.criterionP(self.netP(self.real_B), self.label_B)       # l(P(x), r_x)
             yield self.opt.lambda_pred * self.loss_P_real
         elif self.opt.lambda_pred > 0:      # no lesson for P's weights, but its statistics are to be of these images
             with torch.no_grad():
                 self.netP(self.real_B)
         yield from super().generator_terms()
 
-    def _cycle_A_term(self, b):
-        """With L_pred's share of the translated images: the mean over the labelled ones of this source."""
-        translation = super()._cycle_A_term(b)
-        if self.opt.lambda_pred == 0 or getattr(self, f"label_A{b}") is None:
+    def _cycle_A_term(self, pair):
+        """With L_pred's share of the translated images, lambda_pred l(P(G(y)), r_y): the mean over the labelled ones of
+        this source (Eq. 2, first sum)."""
+        translation = super()._cycle_A_term(pair)
+        if self.opt.lambda_pred == 0 or pair.r_y is None:
             return translation
-        term = self.opt.lambda_pred * self._fake_loss(getattr(self, f"fake_B{b}"), getattr(self, f"label_A{b}"))
-        self._measure(f"prediction{b}", term, self.net(f"G_A{b}"))
-        return translation + term
+        prediction_term = self.opt.lambda_pred * self._fake_loss(pair.fake_x, pair.r_y)
+        self._measure(f"prediction{pair}", prediction_term, pair.G)
+        return translation + prediction_term
 
     def _fake_loss(self, fake, label):
         """What the translations (N, C, H, W) of one source add to L_pred: P's lesson, G's push, or both in one."""

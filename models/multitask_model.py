@@ -8,11 +8,20 @@ there are several) serve training alone and are left behind when the run is used
 """
 from duiit.models import networks
 from duiit.models.parts import prediction
+from duiit.models.parts.pair import Published, Source
 from duiit.models.shared_trunk import SharedTrunkModel
 from duiit.util.errors import UserError
 
 
+class LabelledSource(Source):
+    """A source with a head of its own on the trunk."""
+
+    H = Published("netH")
+
+
 class MultitaskModel(SharedTrunkModel):
+    kind = LabelledSource
+
     @staticmethod
     def modify_commandline_options(parser, is_train):
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
@@ -30,38 +39,37 @@ class MultitaskModel(SharedTrunkModel):
             if getattr(opt, name) < 0:
                 raise UserError(f"--{name} {getattr(opt, name)}: a weight cannot be below 0")
         prediction.refuse_without_labels(opt, "add a labels.csv")
-        for modality in (opt.target, *self.sources):
-            if self._stats_of(modality).get("known") == 0:
+        for modality, stats in opt.facts.need("label_stats").items():
+            if not stats["known"]:
                 raise UserError(f"{modality}: no training image has a label, and --model multitask learns from the "
                                 "labels of each modality; add a labels.csv, or leave it out of --sources")
 
     def _make(self, opt):
-        self.netP = prediction.make_predictor(opt, opt.output_nc, *self._scores_of(opt.target)).to(self.device)
+        score = self._score_of(opt.target) if self.isTrain else None
+        self.netP = prediction.make_predictor(opt, opt.output_nc, score).to(self.device)
         if not self.isTrain:
             return
         self.loss_names = ["P", "P_target", "P_source"]
-        for source, branch in zip(self.sources, self.branches, strict=True):
+        for source in self.sources:
             with prediction.own_draws(opt):
-                head = networks.LabelHead(self.netP.feature_nc, prediction.classes_of(opt), *self._scores_of(source))
-            setattr(self, f"netH{branch}", head.to(self.device))
-            self.model_names.append(f"H{branch}")
+                head = networks.LabelHead(self.netP.feature_nc, prediction.classes_of(opt),
+                                          *self._score_of(source.modality))
+            source.H = head.to(self.device)
+            self.model_names.append(f"H{source}")
         self.optimizer_P = prediction.make_optimizer([self.net(n) for n in self.model_names], opt)
         self.optimizers = [self.optimizer_P]
 
-    def _scores_of(self, modality):
-        """(mean, deviation) of a modality's own training labels: cohorts differ in age, and so do standard scores."""
-        stats = self._stats_of(modality)
-        return stats.get("mean", 0.0), stats.get("std", 1.0)
-
-    def _stats_of(self, modality):
-        """What the data set found of a modality's labels; {} of a plug-in's, which says nothing."""
-        return getattr(self.opt, "label_stats", {}).get(modality, {})
+    def _score_of(self, modality):
+        """(mean, deviation) of a modality's own training labels: cohorts differ in age, and so do standard scores.
+        Classes have none."""
+        stats = self.opt.facts.need("label_stats")[modality]
+        return (stats["mean"], stats["std"]) if self.opt.task == "regression" else (0.0, 1.0)
 
     def optimize_parameters(self):
-        target, *sources = self.features().chunk(len(self.images))
+        target, *of_sources = self.features().chunk(len(self.images))
         self.loss_P_target = self.criterionP(self.netP.answer(target), self.labels[0])
-        losses = [self.criterionP(self.net(f"H{branch}")(features), labels)
-                  for branch, features, labels in zip(self.branches, sources, self.labels[1:], strict=True)]
+        losses = [self.criterionP(source.H(features), labels)
+                  for source, features, labels in zip(self.sources, of_sources, self.labels[1:], strict=True)]
         self.loss_P_source = sum(losses) / len(losses)
         self.loss_P = self.opt.weight_target * self.loss_P_target + self.opt.weight_source * self.loss_P_source
         self.optimizer_P.zero_grad()

@@ -8,11 +8,15 @@ import torch
 from duiit.models import networks
 from duiit.models.base_model import BaseModel
 from duiit.models.parts import prediction
+from duiit.models.parts.pair import Source, sources_of
 from duiit.util.errors import UserError
 
 
 class SharedTrunkModel(BaseModel):
-    """A subclass makes netP, what it adds and the optimizer in `_make`, and implements optimize_parameters."""
+    """A subclass makes netP, what it adds and the optimizer in `_make`, and implements optimize_parameters.
+    Its sources are of the class `kind`."""
+
+    kind = Source
 
     @staticmethod
     def modify_commandline_options(parser, is_train):
@@ -21,12 +25,10 @@ class SharedTrunkModel(BaseModel):
 
     def __init__(self, opt):
         super().__init__(opt)
-        self.sources = opt.sources.split(",") if opt.sources else []
+        self.sources = sources_of(self, self.kind)
         target, source = ("A", "B") if opt.direction == "BtoA" else ("B", "A")
-        # The ending of each source's names, as in cycle_gan: none when there is one source.
-        self.branches = [f"_{s}" for s in self.sources] if len(self.sources) > 1 else [""]
-        self.keys = [target, *(f"{source}{b}" for b in self.branches)]
-        self.visual_names = ["real_B", *(f"real_A{b}" for b in self.branches)]
+        self.keys = [target, *(f"{source}{s}" for s in self.sources)]
+        self.visual_names = ["real_B", *(f"real_A{s}" for s in self.sources)]
         self.model_names = ["P"]
         if self.isTrain:
             self._check(opt)
@@ -34,7 +36,7 @@ class SharedTrunkModel(BaseModel):
         self._make(opt)
 
     def _check(self, opt):
-        if not self.sources:
+        if not opt.sources:
             raise UserError(f"--dataset_mode {opt.dataset_mode}: has no source images, and --model {opt.model} learns "
                             "from them too; give --dataset_mode cross_modality")
         if opt.input_nc != opt.output_nc:
@@ -49,8 +51,9 @@ class SharedTrunkModel(BaseModel):
         BtoA swaps the letters."""
         self.images = [input[key].to(self.device, non_blocking=True) for key in self.keys]
         self.labels = [input[f"{key}_label"].to(self.device, non_blocking=True) for key in self.keys]
-        for name, images in zip(self.visual_names, self.images, strict=True):
-            setattr(self, name, images)
+        self.real_B, *of_sources = self.images
+        for source, images in zip(self.sources, of_sources, strict=True):
+            source.y = images
         self.image_paths = input[f"{self.keys[0]}_paths"]
 
     def forward(self):

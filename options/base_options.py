@@ -5,10 +5,11 @@ CycleGAN toolkit can add their own through `modify_commandline_options`. The com
 """
 from pathlib import Path
 
-from duiit.options import presets
+from duiit.options import presets, run_file
 from duiit.options.command_options import CommandOptions
 from duiit.options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 
 class BaseOptions(CommandOptions):
@@ -113,9 +114,14 @@ class BaseOptions(CommandOptions):
             opt.name = f"{opt.name}_{_filled(opt.suffix, opt)}"
         if opt.plugins:
             opt.plugins = str(Path(opt.plugins).resolve())      # as the run remembers it, wherever it is used from
+        opt.facts = run_file.read_facts(opt.checkpoints_dir, opt.name) if self.of_run(opt) else Facts()
         self.check(opt)
         opt.gpu_ids, opt.device = _place(opt.device, opt.gpu_ids)
         return opt
+
+    def of_run(self, opt):
+        """True where --name is a trained run, whose facts hold; training finds its own."""
+        return self.from_run
 
     def check(self, opt):
         if not opt.name:

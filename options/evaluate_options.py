@@ -60,6 +60,9 @@ class EvaluateOptions(BaseOptions):
         self.run_extra = run_file.read(where, chosen["name"]).get("extra") or []
         return run
 
+    def of_run(self, opt):
+        return bool(opt.name)
+
     def finish(self, opt):
         opt.run_tables = self.run_tables
         opt.run_extra = self.run_extra if opt.name else []

@@ -1,17 +1,20 @@
-"""`train_opt.json`: the options of a run and what its data said of themselves, for the programs that come after."""
+"""`train_opt.json`, the options of a run, and `facts.json`, what its data said, for the programs that come after."""
 import json
 from pathlib import Path
 
 from duiit.options.parsing import nearest
+from duiit.util import facts
 from duiit.util.errors import UserError
-from duiit.util.files import write_text
+from duiit.util.files import write_json, write_text
 
 NAME = "train_opt.json"
+FACTS = "facts.json"
 MANY = 10               # so many runs are listed where one is not found
 
 
 def write(folder, opt, version):
-    """Writes every option and data fact of `opt` that JSON can hold (lists, text, numbers)."""
+    """Writes every option of `opt` that JSON can hold (lists, text, numbers), and what the data said."""
+    write_json(Path(folder) / FACTS, opt.facts.said())      # first: a run has begun once its options are there
     options = {k: v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
     text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=True)
     write_text(Path(folder) / NAME, text + "\n")
@@ -27,13 +30,31 @@ def _is_plain(value):
 
 def read(checkpoints_dir, name):
     """The options of the run `name`. Raises UserError if there is no such run or its file is damaged."""
+    options, older = _recorded(checkpoints_dir, name)
+    return {k: v for k, v in options.items() if not (older and k in facts.NAMES)}
+
+
+def read_facts(checkpoints_dir, name):
+    """What the data of the run `name` said. Raises UserError as `read` does."""
+    options, older = _recorded(checkpoints_dir, name)
+    path = Path(checkpoints_dir) / name / FACTS
+    if older:
+        return facts.from_json(options, path)
+    try:
+        return facts.from_json(dict(json.loads(path.read_text(encoding="utf-8"))), path)
+    except (OSError, ValueError, TypeError):
+        raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
+
+
+def _recorded(checkpoints_dir, name):
+    """(all values of train_opt.json, whether the facts are among them, as before they had a file of their own)."""
     root = Path(checkpoints_dir)
     path = root / name / NAME
     if not path.is_file():
         raise UserError(f"--name {name}: no such run under {root}; {_known(name, root)}")
     try:
         options = json.loads(path.read_text(encoding="utf-8"))["options"]
-        return dict(options.items())
+        return dict(options.items()), not path.with_name(FACTS).is_file()
     except (AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 

@@ -13,7 +13,7 @@ MAY_CHANGE = OWN_TO_THE_CALL | {
 
 
 def changed(opt, recorded):
-    """Names of the options, and facts of the data, that are not what the run `recorded` and may not change."""
+    """Names of the options that are not what the run `recorded` and may not change."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(opt).items()}
     return [k for k, v in recorded.items() if k not in MAY_CHANGE and k in values and values[k] != v]
 

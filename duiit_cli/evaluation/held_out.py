@@ -83,8 +83,8 @@ class Test:
 
     def _record(self, modality, seen_as, rows, answers):
         for row, answer in zip(rows, answers, strict=True):
-            chances = {f"p_{c}": float(p) for c, p in zip(self.opt.classes, answer, strict=True)} if _is_class(answer) \
-                else {}
+            names = self.opt.facts.classes if _is_class(answer) else ()
+            chances = {f"p_{c}": float(p) for c, p in zip(names, answer, strict=True)} if names else {}
             self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
                               "slice": row.index + 1, "label": row.label, "prediction": self._said(answer), **chances})
 
@@ -92,7 +92,7 @@ class Test:
         """A number, or the name of the likeliest class; None where nothing was asked."""
         if answer is None:
             return None
-        return self.opt.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
+        return self.opt.facts.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
 
     def _errors(self, rows, answers):
         known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
@@ -109,7 +109,7 @@ class Test:
                 "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
 
     def _class_errors(self, chances, labels):
-        return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.classes)
+        return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.facts.classes)
 
     def _floor(self, rows):
         """Always answering what the target's training images have on average (or most often)."""
@@ -117,7 +117,7 @@ class Test:
         if not training:
             return {}
         if self.opt.task == "classification":
-            constant = np.asarray([training.count(c) / len(training) for c in self.opt.classes])
+            constant = np.asarray([training.count(c) / len(training) for c in self.opt.facts.classes])
         else:
             constant = float(np.mean(training))
         return {"predict_the_mean": self._errors(rows, [constant] * len(rows))}

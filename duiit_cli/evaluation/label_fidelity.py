@@ -46,9 +46,9 @@ class LabelFidelity:
         by_patient = [list(metrics.by_group(values, self.patients).values()) for values in (answers, self.labels)]
         done = {"by_image": metrics.regression_errors(answers, self.labels),
                 "by_patient": metrics.regression_errors(*by_patient)}
-        if hasattr(self.opt, "label_mean"):                             # an imported run may not know it
+        if self.opt.facts.label_mean is not None:                       # an imported run may not know it
             for unit, labels in (("by_image", self.labels), ("by_patient", by_patient[1])):
-                done[f"training_mean_{unit}"] = _errors_of_constant(self.opt.label_mean, labels)
+                done[f"training_mean_{unit}"] = _errors_of_constant(self.opt.facts.label_mean, labels)
         return done
 
     def _of_classes(self):
@@ -62,7 +62,7 @@ class LabelFidelity:
                     [self._name(np.mean([a for a, _ in g], axis=0)) for g in clear], [g[0][1] for g in clear])}
 
     def _name(self, probabilities):
-        return self.opt.classes[int(np.argmax(probabilities))]
+        return self.opt.facts.classes[int(np.argmax(probabilities))]
 
 
 def _errors_of_constant(answer, labels):

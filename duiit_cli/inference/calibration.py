@@ -121,7 +121,7 @@ def _errors(scan, opt, net, device):
         return {}
     used = used_slices(prepared, opt)
     label = label_of(prepared, used)
-    if label is None or not used or (opt.task == "classification" and label not in opt.classes):
+    if label is None or not used or (opt.task == "classification" and label not in opt.facts.classes):
         return {}
     answers = slice_answers(net, [prepared.images[i] for i in used], opt, device)
     return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
@@ -129,7 +129,7 @@ def _errors(scan, opt, net, device):
 
 def score_of(answer, label, opt):
     """How far an answer is off: |answer - label|, or 1 - the probability of the true class."""
-    return 1 - float(answer[opt.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
+    return 1 - float(answer[opt.facts.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
 
 
 def digest(net):

@@ -111,7 +111,7 @@ def _translator(model, opt):
 def _predictor(model, opt):
     images, origin = _real_images(opt, opt.target, opt.output_nc)
     intensity = _fixed_scale(opt, images)
-    classes = list(opt.classes) if opt.task == "classification" else []
+    classes = list(opt.facts.classes) if opt.task == "classification" else []
     samples = [_padded(i, 1, SMALLEST_P) for i in images.images] if images else []
     samples = [intensity.restore(i) if intensity else i for i in samples]
     scaling = [f"clip to {intensity.low:g} to {intensity.high:g} {intensity.unit}, which must come before resizing"] \
@@ -139,7 +139,7 @@ def _source(opt):
 
 def _fixed_scale(opt, images):
     """The target's Intensity where it is the same for every scan (HU, 8-bit display values), else None."""
-    intensity = target_intensity(opt) if getattr(opt, "target_range", None) else images and images.intensity
+    intensity = target_intensity(opt) if opt.facts.target_range else images and images.intensity
     return intensity if intensity and intensity.unit in (HU, DISPLAY) else None
 
 

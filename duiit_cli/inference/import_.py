@@ -2,6 +2,7 @@
 model it belongs to and written into a new run, which appears whole or not at all.
 """
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -99,7 +100,8 @@ def _predictor(opt, state, file):
     if task != found["task"] or (task == "classification" and len(names) != outputs):
         raise UserError(f"{file}: the predictor has {outputs} outputs, which does not go with "
                         + (f"--classes {opt.classes}" if opt.classes else f"--task {task}"))
-    opt.classes = names if task == "classification" else []
+    if task == "classification":
+        opt.facts = replace(opt.facts, classes=tuple(names))
     return {**found, "output_nc": found["channels"]}
 
 
@@ -147,25 +149,25 @@ def _name_sides(opt):
 
 def _describe_data(opt, folder):
     """What training would have noted of its data: the target's range, and who may be tested on."""
-    opt.target_range = _given_range(opt)
+    opt.facts = replace(opt.facts, target_range=_range_without_data(opt))
     if not opt.dataroot or opt.dataset_mode not in ("unaligned", "cross_modality", "labelled"):
         return
     rows = {m: _rows(opt, m) for m in (opt.target, *filter(None, opt.sources.split(",")))}
-    if not opt.given_range:
-        opt.target_range = typical_range(rows[opt.target])
+    if opt.target_range is None:
+        opt.facts = replace(opt.facts, target_range=typical_range(rows[opt.target]))
     if opt.dataset_mode != "unaligned":                     # there the folders' names say it
         splits.write(folder, rows, {m: ["test"] * len(members) for m, members in rows.items()}, opt.split_by)
         log.warning("everybody in %s counts as test: which of them the networks were trained on is not known here; if "
                     "some were, say so in %s", opt.dataroot, Path(opt.checkpoints_dir, opt.name, splits.NAME))
 
 
-def _given_range(opt):
-    opt.given_range = opt.target_range is not None
-    if opt.given_range:
+def _range_without_data(opt):
+    """(low, high, unit) as --target_range says, or as is usual for the target."""
+    if opt.target_range is not None:
         low, high = opt.target_range
-        return [low, high, DISPLAY if (low, high) == (0, 255) else GREY]
+        return low, high, DISPLAY if (low, high) == (0, 255) else GREY
     window = ct_window(opt.ct_window)
-    return [window.low, window.high, HU] if opt.target == "ct" else [0.0, 255.0, DISPLAY]
+    return (window.low, window.high, HU) if opt.target == "ct" else (0.0, 255.0, DISPLAY)
 
 
 def _rows(opt, modality):
@@ -179,8 +181,8 @@ def _rows(opt, modality):
 
 
 def _options(opt):
-    """The options that the run remembers: not those that were of use to the import alone."""
+    """The options that the run remembers: not those of use to the import alone, nor those that became facts."""
     opt.imported_from = str(Path(opt.from_dir).resolve())
-    for name in ("from_dir", "fallbacks", "given_range") + (("classes",) if opt.classes is None else ()):
+    for name in ("from_dir", "fallbacks", "classes", "target_range"):
         delattr(opt, name)
     return opt

@@ -33,7 +33,7 @@ def refuse_without(model, needs, opt):
 
 def target_intensity(opt):
     """How the target's [-1, 1] goes back to its unit: the CT window, or the median range of the training scans."""
-    low, high, unit = opt.target_range
+    low, high, unit = opt.facts.need("target_range")
     return ct_window(opt.ct_window) if unit == HU else Intensity(low, high, unit)
 
 
@@ -86,7 +86,7 @@ def translate(net, images, opt, device):
 def predict(net, images, opt, device):
     """Images (C, H, W) in [-1, 1] -> (N,) labels, or (N, K) class probabilities, as float64."""
     if not images:
-        return np.zeros((0, len(opt.classes))) if opt.task == "classification" else np.zeros(0)
+        return np.zeros((0, len(opt.facts.classes))) if opt.task == "classification" else np.zeros(0)
     answers = []
     for first in range(0, len(images), opt.batch_size):
         batch = torch.from_numpy(np.stack(images[first:first + opt.batch_size])).to(device)

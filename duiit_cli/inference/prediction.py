@@ -143,10 +143,10 @@ def _answer(answer, answers, opt):
     """prediction and spread (standard deviation over slices); of classes also the probability of each."""
     if opt.task == "classification":
         best = None if answer is None else int(answer.argmax())
-        return {"prediction": None if answer is None else opt.classes[best],
+        return {"prediction": None if answer is None else opt.facts.classes[best],
                 "spread": None if answer is None else round(float(answers[:, best].std()), 4),
                 **{f"p_{name}": None if answer is None else round(float(answer[k]), 4)
-                   for k, name in enumerate(opt.classes)}}
+                   for k, name in enumerate(opt.facts.classes)}}
     if answer is None:
         return {"prediction": None, "spread": None}
     return {"prediction": round(answer, 3), "spread": round(float(answers.std()), 3)}
@@ -156,7 +156,7 @@ def _interval(answer, limit, opt):
     """lower and upper end; of classes the set that holds the true one, with ; between the names."""
     known = answer is not None and limit is not None
     if opt.task == "classification":
-        return {"set": ";".join(opt.classes[k] for k in prediction_set(answer, limit)) if known else None}
+        return {"set": ";".join(opt.facts.classes[k] for k in prediction_set(answer, limit)) if known else None}
     return {"lower": round(answer - limit, 3) if known else None, "upper": round(answer + limit, 3) if known else None}
 
 
@@ -165,7 +165,7 @@ def _error(answer, label, opt):
     if answer is None or label is None:
         return None
     if opt.task == "classification":
-        return int(opt.classes[int(answer.argmax())] != label)
+        return int(opt.facts.classes[int(answer.argmax())] != label)
     return round(answer - label, 3)
 
 

@@ -44,11 +44,12 @@ def _train(opt, folder):
     states = StateFiles(folder, opt.keep)
     path, opt.continue_train = distributed.from_main(lambda: starting_point(opt, folder, states))
     state = checkpoint.load(path) if path else None
-    recorded = run_file.read(opt.checkpoints_dir, opt.name) if path else {}
+    recorded = (run_file.read(opt.checkpoints_dir, opt.name),
+                run_file.read_facts(opt.checkpoints_dir, opt.name)) if path else None
     checkpoint.seed_everything(opt.seed)
     dataset = distributed.first_here(lambda: create_dataset(opt))
     if state:
-        refuse_other_data(opt, recorded, len(dataset), state["images"])
+        refuse_other_data(opt, *recorded, len(dataset), state["images"])
     checkpoint.seed_everything(opt.seed)        # the networks start the same, whatever reading the data drew
     model = create_model(opt)
     model.restored = state is not None
@@ -72,8 +73,9 @@ def _run(opt, folder, dataset, model, states, state):
 
 
 def _readable(opt):
-    width = max(len(k) for k in vars(opt))
-    return "".join(f"{k:>{width}}: {v}\n" for k, v in sorted(vars(opt).items()))
+    values = {k: v for k, v in {**vars(opt), **opt.facts.said()}.items() if k != "facts"}
+    width = max(map(len, values))
+    return "".join(f"{k:>{width}}: {v}\n" for k, v in sorted(values.items()))
 
 
 @contextmanager

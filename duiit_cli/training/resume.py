@@ -40,9 +40,10 @@ def starting_point(opt, folder, states):
     return path, True
 
 
-def refuse_other_data(opt, recorded, images, images_then):
-    """Raises UserError where the data are not those that the run began with."""
-    differing = changed(opt, recorded)
+def refuse_other_data(opt, recorded, facts, images, images_then):
+    """Raises UserError where the data are not those that the run began with: other facts, sources or images."""
+    said = opt.facts.said()
+    differing = changed(opt, recorded) + [name for name, value in facts.said().items() if said.get(name) != value]
     if images != images_then or differing:
         what = f"{images} images instead of {images_then}" if images != images_then else f"another {differing[0]}"
         raise UserError(f"--dataroot {opt.dataroot}: these are not the data that the run began with ({what}); bring "

@@ -1,1 +1,1 @@
-"""What models are put together from."""
+"""What models are put together from, besides networks."""

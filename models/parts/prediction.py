@@ -39,24 +39,31 @@ def own_draws(opt):
         yield
 
 
-def make_predictor(opt, channels, mean=None, std=None):
-    """netP, reading images of `channels`, with the classes that the data set found, or a standard score's mean and
-    deviation: of all training labels, unless others are given."""
-    mean = getattr(opt, "label_mean", 0.0) if mean is None else mean
-    std = getattr(opt, "label_std", 1.0) if std is None else std
+def make_predictor(opt, channels, score=None):
+    """netP, reading images of `channels`, with the classes that the data set found, or a standard score's (mean,
+    deviation): of all training labels, unless another is given."""
+    mean, std = score or score_of(opt)
     weights = opt.weights_P if opt.isTrain and not opt.continue_train else None
     with own_draws(opt):
         return networks.define_P(opt.netP, channels, opt.task, classes_of(opt), mean, std, weights)
 
 
+def score_of(opt):
+    """(mean, deviation) of the training labels, in label units. (0, 1), which changes nothing, where no label is known
+    and nothing is predicted, for classes, and for a trained network, whose weights bring their own."""
+    if not opt.isTrain or not opt.facts.labels_known or opt.task == "classification":
+        return 0.0, 1.0
+    return opt.facts.need("label_mean"), opt.facts.need("label_std")
+
+
 def classes_of(opt):
     """How many classes there are; None in a regression."""
-    return len(getattr(opt, "classes", ())) if opt.task == "classification" else None
+    return len(opt.facts.need("classes")) if opt.task == "classification" else None
 
 
 def refuse_without_labels(opt, remedy):
     """Raises UserError, ending in `remedy`, where the data set found no label to train on."""
-    if opt.isTrain and not getattr(opt, "labels_known", 0):
+    if opt.isTrain and not opt.facts.labels_known:
         raise UserError(f"no training image under {opt.dataroot} has a label, and a predictor needs some: {remedy}")
 
 

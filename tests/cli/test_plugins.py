@@ -222,3 +222,16 @@ def test_another_folder_takes_the_place_of_the_first(tmp_path):
     plugins.use(None)
     assert "foo" not in model_names()
     assert "duiit.models.foo_model" not in sys.modules
+
+
+# -- what a data set of the toolkit does not say -------------------------------------------------------------------
+
+def test_a_data_set_without_facts_serves_what_needs_none(tmp_path, duiit, refused, pairs):
+    words = ["train", "--plugins", OLD, "--dataset_mode", "aligned", "--dataroot", pairs, "--checkpoints_dir", tmp_path,
+             *SMALL, "--input_nc", 3, "--output_nc", 3, "--netP", "resnet10"]
+    assert duiit(*words, "--model", "duiit", "--lambda_pred", 0, "--name", "translator") == 0
+    assert set(json.loads((tmp_path / "translator" / "facts.json").read_text())) == {"batches_in_epoch"}
+    assert "no training image" in refused(*words, "--model", "duiit", "--name", "both")
+    message = refused("translate", "--checkpoints_dir", tmp_path, "--name", "translator", "--sources", "A",
+                      "--input", pairs / "testA", "--output", tmp_path / "out")
+    assert message.startswith(f"{tmp_path / 'translator' / 'facts.json'}: does not say target_range")

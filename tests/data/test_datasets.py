@@ -125,9 +125,9 @@ def test_testing_serves_whole_images_of_the_test_part(cross):
 def test_the_model_is_told_of_the_training_labels(cross):
     dataset = cross("--sources mri")
     known = [r.label for m in dataset.members.values() for r in m.rows if r.label is not None]
-    opt = dataset.opt
-    assert (opt.labels_known, opt.target_range) == (len(known), [0, 255, "display"])
-    assert (opt.label_mean, opt.label_std) == pytest.approx((np.mean(known), np.std(known)))
+    facts = dataset.opt.facts
+    assert (facts.labels_known, facts.target_range) == (len(known), (0, 255, "display"))
+    assert (facts.label_mean, facts.label_std) == pytest.approx((np.mean(known), np.std(known)))
 
 
 def test_8_bit_sources_are_scaled_scan_by_scan_and_8_bit_cts_are_not(options, tmp_path, cohort_on_disk):
@@ -264,7 +264,7 @@ def test_extras_join_the_training_and_who_is_held_out_stays_out(labelled, extra,
 def test_extras_alone(labelled, extra):
     dataset = labelled(f"--no_target --extra {extra}")
     assert all(str(extra) in dataset[i]["B_paths"] for i in range(len(dataset)))
-    assert len(dataset.target_part("train")) == 8 and dataset.opt.label_mean != 0
+    assert len(dataset.target_part("train")) == 8 and dataset.opt.facts.label_mean != 0
     with pytest.raises(UserError, match="--no_target.*--extra"):
         labelled("--no_target")
 
@@ -293,7 +293,7 @@ def test_classes_are_numbered_by_name(labelled, modalities):
     labels = modalities / "ct" / "labels.csv"
     labels.write_text("patient,label\n" + "".join(f"c{i},{'ba'[i % 2]}\n" for i in range(6)))
     dataset = labelled("--task classification")
-    assert dataset.opt.classes == ["a", "b"]
+    assert dataset.opt.facts.classes == ("a", "b")
     for i in range(len(dataset)):
         item = dataset[i]
         assert int(item["B_label"]) == 1 - int(item["B_paths"].split("/")[-2][1]) % 2

@@ -72,7 +72,7 @@ def test_raw_and_extra_together(labelled, tmp_path, cohort_on_disk):
 def test_raw_alone(labelled):
     dataset = labelled("--no_target --raw mri")
     assert set(served(dataset)) == {"mri"}
-    assert dataset.opt.label_mean == pytest.approx(np.mean(MRI_AGES))
+    assert dataset.opt.facts.label_mean == pytest.approx(np.mean(MRI_AGES))
     assert {b.split("/")[-3] for batch in dataset.held_out("test") for b in batch["B_paths"]} == {"ct"}
 
 
@@ -86,15 +86,15 @@ def test_the_targets_range_is_the_targets(labelled, tmp_path, cohort_on_disk, wo
     for path in extra.rglob("*.png"):
         Image.fromarray(np.asarray(Image.open(path)).astype(np.int32) * 3 - 100).save(path.with_suffix(".tif"))
         path.unlink()
-    assert labelled(words.format(extra=extra)).opt.target_range == [0, 255, "display"]
+    assert labelled(words.format(extra=extra)).opt.facts.target_range == (0, 255, "display")
 
 
 def test_label_facts_are_of_all_that_is_trained_on(labelled):
-    opt = labelled("--raw mri,pet --val_fraction 0 --test_fraction 0").opt
+    facts = labelled("--raw mri,pet --val_fraction 0 --test_fraction 0").opt.facts
     ages = CT_AGES + MRI_AGES
     labels = np.repeat(ages, 2).tolist() + PET_AGES                 # two slices a patient in ct and mri, one in pet
-    assert opt.labels_known == len(labels)
-    assert (opt.label_mean, opt.label_std) == pytest.approx((np.mean(labels), np.std(labels)))
+    assert facts.labels_known == len(labels)
+    assert (facts.label_mean, facts.label_std) == pytest.approx((np.mean(labels), np.std(labels)))
 
 
 # ---- refusals -------------------------------------------------------------------------------------------------------

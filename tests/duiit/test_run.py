@@ -170,6 +170,8 @@ def test_training_is_the_commands(phantom, tiny, trained, tmp_path):
                                                                                         (tmp_path, "again"))]
     assert weights[0] == weights[1]
     assert (run.options.ngf, run.options.name, repr(run)) == (4, "again", "<duiit run again: duiit>")
+    assert run.facts == duiit.load("demo", trained).facts
+    assert (run.facts.labels_known, run.facts.target_range) == (16, (-20.0, 100.0, "HU"))
 
 
 def test_lists_flags_and_nothing(phantom, tiny, tmp_path):

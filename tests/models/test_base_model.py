@@ -10,6 +10,7 @@ from duiit.models.base_model import BaseModel
 from duiit.options import TestOptions, run_file
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 DUIIT = "--model duiit --sources mri --lambda_pred 0.1 --pool_size 3"
 
@@ -153,7 +154,7 @@ def test_classification_from_folders_to_a_loaded_model(make, steps, classes, tmp
     words = f"--model {model_name} --task classification --dataroot {classes} --name run --val_fraction 0.2"
     model, loader = make(words)
     steps(model, loader, 2)
-    assert model.opt.classes == ["old", "young"] and model.netP.num_classes == 2
+    assert model.opt.facts.classes == ("old", "young") and model.netP.num_classes == 2
     assert all(torch.isfinite(torch.tensor(v)) for v in model.get_current_losses().values())
     assert 0 <= model.validate(loader.dataset.held_out("val"))["val_error"] <= 1
     model.save_networks("latest")
@@ -164,7 +165,7 @@ def test_classification_from_folders_to_a_loaded_model(make, steps, classes, tmp
     dataset = create_dataset(opt).dataset
     loaded = create_model(opt)
     loaded.setup(opt)
-    assert opt.classes == ["old", "young"]
+    assert opt.facts == model.opt.facts
     assert all(torch.equal(v, model.netP.state_dict()[k]) for k, v in loaded.netP.state_dict().items())
     assert {r.patient for r in dataset.target_part("test")}.isdisjoint(r.patient for r in dataset.target_part("train"))
 
@@ -184,7 +185,8 @@ def test_predictor_refuses_single_small_images(make):
 
 def test_initial_weights_are_not_asked_for_again_when_going_on(options):
     from duiit.models.parts.prediction import make_predictor
-    opt = options("--model predictor", weights_P="gone.pth", labels_known=3)
+    opt = options("--model predictor", weights_P="gone.pth",
+                  facts=Facts(labels_known=3, label_mean=50.0, label_std=10.0))
     with pytest.raises(UserError, match="gone.pth"):
         make_predictor(opt, 1)
     opt.continue_train = True
@@ -194,7 +196,7 @@ def test_initial_weights_are_not_asked_for_again_when_going_on(options):
 def test_making_a_predictor_draws_no_number_of_the_run():
     from duiit.models.parts.prediction import make_predictor
     opt = SimpleNamespace(seed=3, task="regression", isTrain=True, continue_train=False, weights_P=None,
-                          netP="resnet10")
+                          netP="resnet10", facts=Facts())
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)

@@ -1,6 +1,7 @@
 """DANN: the reversal's schedule, whom the domain loss teaches what, and label units that do not matter."""
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,8 +121,8 @@ def test_the_unit_of_the_label_does_not_matter(make):
     for factor in (1, 12):
         model, loader = make(MRI)
         opt = model.opt
-        model = create_model(type(opt)(**{**vars(opt), "label_mean": factor * opt.label_mean,
-                                          "label_std": factor * opt.label_std}))
+        opt.facts = replace(opt.facts, label_mean=factor * opt.facts.label_mean, label_std=factor * opt.facts.label_std)
+        model = create_model(opt)
         model.set_input(next(iter(loader)))
         model.labels = [factor * torch.where(x.isnan(), 33.0, x) for x in model.labels]
         at(model, 0.5).setup(opt)

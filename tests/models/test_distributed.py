@@ -12,6 +12,7 @@ from duiit.models import create_model
 from duiit.models.networks import PredictionLoss
 from duiit.util import checkpoint, distributed
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 SOME = torch.Generator().manual_seed(5)
@@ -75,7 +76,8 @@ def gradients(opt, ranks, dtype):
     ("--model duiit --lambda_pred 0.01 --guidance real", torch.float64),
     ("--model predictor", torch.float64)])
 def test_a_step_of_two_is_a_step_of_one_with_both_batches(options, tmp_path, words, dtype):
-    opt = options(f"{words} --batch_size 4", sources="mri", labels_known=3, label_mean=40.0, label_std=12.0)
+    opt = options(f"{words} --batch_size 4", sources="mri",
+                  facts=Facts(labels_known=3, label_mean=40.0, label_std=12.0))
     alone, statistics = gradients(opt, 1, dtype)
     for found, running in in_two(lambda: gradients(opt, 2, dtype), tmp_path):
         assert found.keys() == alone.keys()

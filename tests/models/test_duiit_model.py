@@ -4,8 +4,10 @@ import torch
 
 from duiit.models import create_model
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 LAMBDA = 0.01
+FACTS = Facts(labels_known=3, label_mean=0.0, label_std=1.0)
 DUIIT = f"--model duiit --lambda_pred {LAMBDA}"
 
 
@@ -36,6 +38,7 @@ def test_unlabelled_batches_leave_the_prediction_loss_out(toy):
     assert float(model.loss_P_real.detach()) == float(model.loss_P_fake) == 0
     assert float(model.loss_G) == pytest.approx(2.75)
     model.label_A = model.label_B = None                        # a data set that knows no labels at all
+    model.forward()
     model.backward_G()
     assert float(model.loss_G) == pytest.approx(2.75)
 
@@ -141,6 +144,7 @@ def test_gradients_are_told_apart_by_the_terms_of_the_loss(toy):
     model.backward_G()
     assert model.get_current_norms() == {}                      # not in every step: it takes passes of its own
     model.measuring = True
+    model.forward()
     model.backward_G()
     norms = model.get_current_norms()
     adversarial = (2 * (0.2 - 1) * 0.4 + 2 * (0.4 - 1) * 0.8) / 2
@@ -249,12 +253,12 @@ def test_validation_is_on_labelled_held_out_target_images(make):
     assert found["val_mae"] == pytest.approx(sum(map(abs, errors)) / len(errors), rel=1e-4)
 
 
-@pytest.mark.parametrize("words, values, message", [
-    ("--lambda_pred 0.1", {"labels_known": 0}, "no training image under .* has a label.*--lambda_pred 0"),
-    ("--push_ramp 1.5", {"labels_known": 3}, "--push_ramp 1.5: a share of the training lies between 0 and 1"),
-    ("--lambda_pred 0.1 --batch_size 1", {"labels_known": 3}, "predictor cannot train on single images of 32x32"),
-    ("--task classification", {"labels_known": 0}, "classes"),
+@pytest.mark.parametrize("words, facts, message", [
+    ("--lambda_pred 0.1", Facts(labels_known=0), "no training image under .* has a label.*--lambda_pred 0"),
+    ("--push_ramp 1.5", FACTS, "--push_ramp 1.5: a share of the training lies between 0 and 1"),
+    ("--lambda_pred 0.1 --batch_size 1", FACTS, "predictor cannot train on single images of 32x32"),
+    ("--task classification", Facts(labels_known=0), "classes"),
 ])
-def test_impossible_runs_are_refused(options, words, values, message):
+def test_impossible_runs_are_refused(options, words, facts, message):
     with pytest.raises(UserError, match=message):
-        create_model(options(f"--model duiit {words}", **values))
+        create_model(options(f"--model duiit {words}", facts=facts))

@@ -8,6 +8,7 @@ import torch
 from duiit.data import create_dataset
 from duiit.models import create_model
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 MRI = "--model multitask --sources mri"
 
@@ -123,8 +124,8 @@ def test_in_use_it_is_an_ordinary_predictor(make):
 
 
 def test_classes(dataroot, options, tmp_path):
-    opt = options(f"{MRI} --task classification", classes=["a", "b", "c"], labels_known=4,
-                  label_stats={"ct": {"known": 2}, "mri": {"known": 2}}, batches_in_epoch=1)
+    opt = options(f"{MRI} --task classification", facts=Facts(
+        classes=("a", "b", "c"), labels_known=4, label_stats={"ct": {"known": 2}, "mri": {"known": 2}}))
     model = create_model(opt)
     model.set_input({"A": torch.rand(2, 1, 32, 32), "A_label": torch.tensor([0, -1]), "A_paths": ["a", "b"],
                      "B": torch.rand(2, 1, 32, 32), "B_label": torch.tensor([2, 1]), "B_paths": ["c", "d"]})
@@ -135,7 +136,8 @@ def test_classes(dataroot, options, tmp_path):
 
 
 def test_backwards_the_letters_change(options):
-    opt = options(MRI, direction="BtoA", label_stats={"ct": {"known": 1}, "mri": {"known": 1}}, labels_known=2)
+    opt = options(MRI, direction="BtoA", facts=Facts(
+        label_stats={m: {"known": 1, "mean": 0.0, "std": 1.0} for m in ("ct", "mri")}, labels_known=2))
     model = create_model(opt)
     model.set_input({"A": torch.zeros(2, 1, 32, 32), "A_label": torch.zeros(2), "A_paths": ["a"],
                      "B": torch.ones(2, 1, 32, 32), "B_label": torch.ones(2), "B_paths": ["b"]})
@@ -158,7 +160,7 @@ def test_what_cannot_work_is_refused(make, words, message):
 def test_a_modality_without_labels_is_refused(options):
     opt = options(MRI)
     create_dataset(opt)
-    opt.label_stats["mri"]["known"] = 0
+    opt.facts.label_stats["mri"]["known"] = 0
     with pytest.raises(UserError, match="mri: no training image has a label.*--sources"):
         create_model(opt)
 

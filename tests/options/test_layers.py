@@ -8,6 +8,7 @@ import pytest
 from duiit import models
 from duiit.options import PredictOptions, TestOptions, TrainOptions, TranslateOptions, run_file
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
 
 DATA = ["--dataroot", "somewhere", "--device", "cpu"]
 
@@ -26,7 +27,7 @@ def run(tmp_path):
     """A run `old` with options of its own; returns the words that lead to it."""
     opt = TrainOptions().parse([*DATA, "--model", "cycle_gan", "--ngf", "7", "--ndf", "5", "--crop_size", "64",
                                 "--batch_size", "3", "--input_nc", "1"])
-    opt.label_mean, opt.target_range = 51.5, [0.0, 80.0, "HU"]
+    opt.facts = Facts(label_mean=51.5, target_range=(0.0, 80.0, "HU"))
     run_file.write(tmp_path / "runs" / "old", opt, "0")
     return ["--checkpoints_dir", str(tmp_path / "runs"), "--name", "old"]
 
@@ -88,7 +89,7 @@ def test_commands_on_a_run_take_its_architecture(run, tmp_path):
         extra += ["--output", str(tmp_path / "out")] if isinstance(options, TranslateOptions) else []
         opt = options.parse([*words, *extra])
         assert (opt.model, opt.ngf, opt.crop_size, opt.input_nc) == ("cycle_gan", 7, 64, 1)
-        assert (opt.label_mean, opt.target_range) == (51.5, [0.0, 80.0, "HU"])
+        assert opt.facts == Facts(label_mean=51.5, target_range=(0.0, 80.0, "HU"))
         assert not opt.isTrain
         assert opt.phase == "test"
         assert opt.batch_size == 16, "how many images a step is not the run's to say once it is trained"
@@ -118,14 +119,14 @@ def test_a_new_run_takes_nothing_from_an_old_one_of_its_name(run):
 
 def test_run_file_gives_back_what_was_written(tmp_path):
     opt = TrainOptions().parse([*DATA, "--model", "predictor", "--extra", "a", "--extra", "b"])
-    opt.classes = ["old", "young"]
+    opt.facts = Facts(classes=("old", "young"))
     run_file.write(tmp_path / "r", opt, "1.2")
     values = run_file.read(tmp_path, "r")
     assert values["extra"] == ["a", "b"]
-    assert values["classes"] == ["old", "young"]
+    assert run_file.read_facts(tmp_path, "r") == opt.facts
     assert values["max_dataset_size"] == math.inf
     assert values["preset"] is None
-    assert values == vars(opt)
+    assert values == {k: v for k, v in vars(opt).items() if k != "facts"}
     assert json.loads((tmp_path / "r" / "train_opt.json").read_text())["duiit_version"] == "1.2"
 
 

@@ -3,6 +3,7 @@ import csv
 import json
 
 from duiit.data.splits import PARTS
+from duiit.options.run_file import FACTS
 from duiit.options.run_file import NAME as RUN_FILE
 from duiit_cli.experiments.reporting import page, words
 
@@ -141,10 +142,13 @@ def _split_of(folder):
 
 
 def options_of(folder):
-    """The options of a run; {} where its file is missing or damaged."""
+    """The options of a run and what its data said; {} where its file is missing or damaged."""
     try:
         found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["options"]
-        return found if isinstance(found, dict) else {}
+        if not isinstance(found, dict):
+            return {}
+        facts = folder / FACTS
+        return found | (json.loads(facts.read_text(encoding="utf-8")) if facts.is_file() else {})
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 

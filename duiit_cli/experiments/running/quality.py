@@ -39,7 +39,7 @@ class Assessment:
         self.opt = self._options(task.needs[0])
         judge = self._options(task.about["judge"])
         self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
-        self.classes = getattr(judge, "classes", None)
+        self.classes = judge.facts.classes
         self.judge_opt, self.judge = judge, load_model(judge, "predictor")
         self.model = load_model(self.opt, "translator")
 
