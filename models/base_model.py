@@ -38,7 +38,7 @@ class BaseModel(ABC):
         self.loss_names, self.model_names, self.visual_names = [], [], []
         self.optimizers, self.schedulers, self.image_paths = [], [], []
         self.state_names = []               # attributes with a state_dict of their own that a run must go on with
-        self.metric = 0                     # what lr_policy plateau watches: the latest validation error
+        self.metric = None                  # a validation error that lr_policy plateau has not seen yet
         self.restored = False               # True: a training state brings the weights, so setup loads none
         self.gradient_norms = OrderedDict()
         self.term_norms = OrderedDict()     # of the terms of the loss, in a step that is measured
@@ -112,6 +112,11 @@ class BaseModel(ABC):
         """Errors on held-out items as {name: value}; the first is the one by which the best epoch is chosen."""
         return {}
 
+    @property
+    def validates(self):
+        """Whether `validate` has errors to give, where there are labelled items."""
+        return type(self).validate is not BaseModel.validate
+
     def get_image_paths(self):
         """Files of the batch's images, for messages and result pages."""
         return self.image_paths
@@ -120,10 +125,11 @@ class BaseModel(ABC):
         """One step of the schedules; called at the end of an epoch."""
         before = self.optimizers[0].param_groups[0]["lr"]
         for scheduler in self.schedulers:
-            if self.opt.lr_policy == "plateau":
-                scheduler.step(self.metric)
-            else:
+            if self.opt.lr_policy != "plateau":
                 scheduler.step()
+            elif self.metric is not None:
+                scheduler.step(self.metric)
+        self.metric = None
         after = self.optimizers[0].param_groups[0]["lr"]
         if after != before:
             log.debug("learning rate %.7f -> %.7f", before, after)
@@ -185,8 +191,7 @@ class BaseModel(ABC):
         """What a run needs besides the weights to go on as if it had not been stopped, the same in every process."""
         return {"optimizers": [o.state_dict() for o in self.optimizers],
                 "schedulers": [s.state_dict() for s in self.schedulers],
-                "others": {name: getattr(self, name).state_dict() for name in self.state_names},
-                "metric": float(self.metric)}
+                "others": {name: getattr(self, name).state_dict() for name in self.state_names}}
 
     def pool_state(self):
         """What each process has of its own: the image pools."""
@@ -202,10 +207,11 @@ class BaseModel(ABC):
         for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
             mine.load_state_dict(saved)
         for mine, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            mine.load_state_dict(saved)
+            # A cosine of before was a schedule of another class, without these; they hold no state.
+            without = isinstance(mine, torch.optim.lr_scheduler.LambdaLR) and "lr_lambdas" not in saved
+            mine.load_state_dict({**saved, "lr_lambdas": [None] * len(mine.lr_lambdas)} if without else saved)
         for name, saved in state["others"].items():
             getattr(self, name).load_state_dict(saved)
-        self.metric = state["metric"]
 
     def load_pool_state(self, state):
         for name, saved in state.items():

@@ -123,6 +123,10 @@ class DuiitModel(CycleGANModel):
         super().optimize_parameters()
         self.optimizer_P.step()
 
+    @property
+    def validates(self):
+        return self.opt.lambda_pred > 0
+
     def validate(self, dataset):
         return prediction.validate(self.netP, dataset, self.opt.task, self.device) if self.opt.lambda_pred > 0 else {}
 

@@ -135,8 +135,11 @@ class TrainingRun:
         self.guard = NumberGuard(opt, model, folder)
         held_out = getattr(dataset.dataset, "held_out", None)
         self.validation = held_out("val") if opt.val_freq and held_out else None
-        if opt.early_stop and self.validation is None:
-            raise UserError(f"--early_stop {opt.early_stop}: nothing is validated, see --val_freq and --val_fraction")
+        for option, asked in ((f"--early_stop {opt.early_stop}", opt.early_stop),
+                              ("--lr_policy plateau", opt.lr_policy == "plateau")):
+            if asked and not self._will_validate():
+                raise UserError(f"{option}: nothing is validated; it needs --val_freq above 0, labelled images for "
+                                "validation (--val_fraction), and a model that predicts their label")
 
     # -- the run -----------------------------------------------------------------------------------------------
 
@@ -155,6 +158,12 @@ class TrainingRun:
             while self.epoch <= self.last_epoch and not self.finished():
                 self._one_epoch(progress)
         return self._end()
+
+    def _will_validate(self):
+        if self.validation is None or not self.model.validates:
+            return False
+        rows = getattr(getattr(self.validation, "dataset", None), "rows", None)
+        return rows is None or any(row.label is not None for row in rows)       # a plug-in's are not known
 
     def finished(self):
         return bool(self.stop) or 0 < self.opt.max_steps <= self.steps or 0 < self.opt.early_stop <= self.stale

@@ -226,10 +226,12 @@ def test_rates_fall_in_step_and_the_predictor_has_its_own(make):
     assert G == D == pytest.approx((0.6, 0.6, 0.4, 0.2)) and pytest.approx((0.03, 0.03, 0.02, 0.01)) == P
 
 
-def test_plateau_follows_the_metric(make):
+def test_plateau_counts_validations_not_epochs(make):
     model, _ = make("--model duiit --sources mri --lr 1 --lr_policy plateau")
-    model.metric = 5.0
-    for _ in range(7):                                          # the best, then six epochs without a better one
+    for epoch in range(40):                                     # of which every fifth validates
+        model.metric = 5.0 if epoch % 5 == 0 else None
+        if epoch == 30:                                         # the best, then six validations without a better one
+            assert model.optimizer_G.param_groups[0]["lr"] == 1
         model.update_learning_rate()
     assert model.optimizer_G.param_groups[0]["lr"] == pytest.approx(0.2)
 

@@ -102,6 +102,12 @@ def test_early_stopping(tmp_path, capsys, begin, duiit, go_on):
     assert torch.load(tmp_path / "run" / states.LATEST)["steps"] == state["steps"]
 
 
+@pytest.mark.parametrize("words", [["--val_freq", 0], ["--val_freq", 1, "--val_fraction", 0],
+                                   ["--val_freq", 1, "--model", "duiit", "--lambda_pred", 0]])
+def test_plateau_needs_a_validation(refused, begin, words):
+    assert "--lr_policy plateau: nothing is validated" in refused(*begin("--lr_policy", "plateau", *words))
+
+
 def test_early_stopping_needs_a_validation(refused, begin):
     assert "--early_stop 3: nothing is validated" in refused(*begin("--early_stop", 3))
 

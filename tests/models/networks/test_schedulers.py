@@ -46,8 +46,11 @@ def test_plateau_waits_five_epochs_without_improvement():
     assert rates(8, lr_policy="plateau", metric=1.0) == pytest.approx([1] * 7 + [0.2])
 
 
-def test_cosine_reaches_zero_after_n_epochs():
-    assert rates(5, lr_policy="cosine", n_epochs=4) == pytest.approx([1, 0.853553, 0.5, 0.146447, 0], abs=1e-6)
+def test_cosine_falls_over_the_whole_run_and_never_climbs():
+    seen = rates(6, lr_policy="cosine", n_epochs=2, n_epochs_decay=2)
+    assert seen == pytest.approx([1, 0.853553, 0.5, 0.146447, 0, 0], abs=1e-6)
+    assert rates(3, lr_policy="cosine", n_epochs=2, n_epochs_decay=2, epoch_count=3) == pytest.approx(
+        [1 * 0.5, 0.146447, 0], abs=1e-6)
 
 
 def test_an_unknown_policy_is_refused():
