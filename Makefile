@@ -1,11 +1,12 @@
-# make demo: the whole main job on a generated head phantom.    make test: lint and tests.
+# make demo: the whole main job on a generated head phantom.    make test: lint and all tests.
+# make quick: lint and the tests that take little, in less than a minute on two free cores; for use while writing.
 # Each sets itself up in .venv first (a few minutes: torch is large).
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test quick lint clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -20,8 +21,13 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 # One thread a process: two test processes that share two cores run several times faster so.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --timeout 600
+
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --timeout 600
+	$(PYTEST)
+
+quick: lint
+	$(PYTEST) -m "not slow"
 
 clean:
 	rm -rf $(VENV) demo

@@ -5,9 +5,9 @@ networks and images so that the rest of the house can print, save and show them.
 """
 import copy
 import logging
+import weakref
 from abc import ABC, abstractmethod
 from collections import OrderedDict
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -67,8 +67,11 @@ class BaseModel(ABC):
             self.net(name).to(self.device)
         if self.isTrain:
             self.schedulers = [networks.get_scheduler(o, opt) for o in self.optimizers]
+            # By a weak reference: model -> optimizer -> hook -> model would be a circle, and networks that nobody needs
+            # any more would stay in memory until Python's collector comes by, which can take long.
+            before_step = weakref.WeakMethod(self._before_step)
             for name, optimizer in self._optimizers_by_name().items():
-                optimizer.register_step_pre_hook(partial(self._before_step, name))
+                optimizer.register_step_pre_hook(lambda *step, name=name: before_step()(name, *step))
         if not self.isTrain or (opt.continue_train and not self.restored):
             self.load_networks(f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch)
         for name in self.model_names if self.isTrain else ():

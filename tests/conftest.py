@@ -1,10 +1,19 @@
-"""Shared fixtures."""
+"""Shared fixtures, and the limit on a test process's memory."""
+import gc
+from pathlib import Path
+
 import pytest
 import torch
 
 from duiit_cli.main import main
 
 torch.set_num_threads(1)                # as the subprocesses of the tests do: the same weights, and no fight for cores
+
+MEMORY_LIMIT = 2048                     # MB that a test process may reach, so that two fit beside other work
+_peaks = {}                             # {process: [its peak in MB, the tests that raised it most]}, for the summary
+_rises = []                             # (MB, test) of this process
+GROWTH = 32                             # MB more than after the last look for garbage, and it is looked for again
+_tidied = [0]                           # MB after that look
 
 # Small enough that a step takes milliseconds, with every part of the real thing.
 TINY = {"load_size": 32, "crop_size": 32, "netG": "resnet_1blocks", "ngf": 4, "ndf": 4, "netP": "resnet10",
@@ -71,3 +80,63 @@ def refused(duiit, capsys):
         assert "Traceback" not in "".join(lines)
         return complaints[0].removeprefix("error: ")
     return call
+
+
+# ---- memory --------------------------------------------------------------------------------------------------------
+
+def _memory(key):
+    """This process's memory in MB: "VmRSS" now, "VmHWM" the most so far; 0 where the system does not tell it."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) // 1024 for line in lines if line.startswith(key + ":")), 0)
+
+
+def pytest_collection_finish():
+    # What is imported by now lives as long as the process. Left out of the collector's rounds, these take little,
+    # and they come by often enough to find the tests' own garbage, networks and images, which Python counts as little.
+    gc.collect()
+    gc.freeze()
+    _tidied[0] = _memory("VmRSS")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    before = _memory("VmHWM")
+    done = yield
+    if _memory("VmRSS") > _tidied[0] + GROWTH:      # not after every test: a round takes as long as many a test
+        gc.collect()
+        _tidied[0] = _memory("VmRSS")
+    _rises.append((_memory("VmHWM") - before, item.nodeid))
+    return done
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    """The session fails where a test process has passed the limit: memory that grows with the tests is kept by
+    somebody, and a run of the program may keep it too."""
+    gc.unfreeze()                           # else libraries complain, as the process ends, of what they find alive
+    mine = [_memory("VmHWM"), sorted(_rises, reverse=True)[:5]]
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["memory"] = mine
+        return
+    if _rises:                              # with workers this process runs no tests
+        _peaks["this process"] = mine
+    if any(peak > MEMORY_LIMIT for peak, _ in _peaks.values()) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    if "memory" in getattr(node, "workeroutput", {}):        # a worker that crashed left none
+        _peaks[node.gateway.id] = node.workeroutput["memory"]
+
+
+def pytest_terminal_summary(terminalreporter):
+    for name, (peak, rises) in sorted(_peaks.items()):
+        terminalreporter.write_line(f"memory: {name} had {peak} MB at most")
+        if peak > MEMORY_LIMIT:
+            terminalreporter.write_line(f"FAILED: that is more than {MEMORY_LIMIT} MB. What raised it most:", red=True)
+            for rise, test in rises:
+                terminalreporter.write_line(f"  {rise} MB  {test}")

@@ -4,6 +4,7 @@ Everything a source has is kept on the model, under the names that the toolkit's
 `loss_cycle_A`, and with several sources `netG_A_mri` and so on. There the log, the pages, checkpoints and plug-ins find
 it, and what a plug-in assigns there holds here. This file is the one place that knows both spellings.
 """
+import weakref
 
 
 class Published:
@@ -27,7 +28,12 @@ class Source:
     y = Published("real_A")                 # its images (N, C, H, W) in [-1, 1]
 
     def __init__(self, model, modality, ending):
-        self.model, self.modality, self.ending = model, modality, ending
+        self._model, self.modality, self.ending = weakref.ref(model), modality, ending
+
+    @property
+    def model(self):
+        """Which holds this source in turn: by a weak reference, so that a model that nobody needs is gone at once."""
+        return self._model()
 
     def __str__(self):
         return self.ending

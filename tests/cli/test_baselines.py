@@ -13,6 +13,8 @@ from duiit.models.shared_trunk import SharedTrunkModel
 from duiit.util import states
 from duiit_cli.main import main
 
+pytestmark = pytest.mark.slow              # trains both baselines
+
 KINDS = ("multitask", "dann")
 
 

@@ -113,6 +113,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_loader_processes_that_import_everything_anew(tmp_path, pairs):
     (tmp_path / "spawn.py").write_text(SPAWN)
     words = ["train", "--plugins", NEW, "--model", "paired", "--dataroot", pairs, *SMALL, "--num_threads", 1]

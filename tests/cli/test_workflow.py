@@ -247,6 +247,7 @@ def classes(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_classification_from_training_to_prediction(tmp_path, duiit, tiny, classes):
     run = ["--checkpoints_dir", tmp_path, "--name", "kinds"]
     assert duiit("train", "--dataroot", classes, "--preset", tiny, "--task", "classification", *run) == 0
@@ -264,6 +265,7 @@ def test_classification_from_training_to_prediction(tmp_path, duiit, tiny, class
         assert float(row["p_ill"]) + float(row["p_well"]) == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_several_sources(tmp_path, duiit, refused, phantom, tiny):
     run = ["--checkpoints_dir", tmp_path / "runs", "--name", "both"]
     assert duiit("train", "--dataroot", phantom, "--preset", tiny, *run) == 0

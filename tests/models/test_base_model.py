@@ -1,4 +1,6 @@
 """A run's life: discovery, weights and training states on disk, and the predictor model with classes."""
+import gc
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -111,6 +113,19 @@ def test_a_run_goes_on_bit_for_bit_in_the_middle_of_an_epoch(make, steps, tmp_pa
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.parametrize("words", [DUIIT, "--model predictor"])
+def test_a_model_that_nobody_needs_any_more_is_gone_at_once(make, steps, words):
+    model, loader = make(words)
+    steps(model, loader, 1)
+    left = weakref.ref(model), weakref.ref(model.netP), weakref.ref(model.optimizers[-1])
+    gc.disable()                            # the collector would find a circle, but at a time of its own
+    try:
+        del model
+        assert [thing() for thing in left] == [None, None, None]
+    finally:
+        gc.enable()
+
+
 def test_the_same_seed_gives_the_same_weights(make, steps):
     first = everything(steps(*make(DUIIT), 2))
     again = everything(steps(*make(DUIIT), 2))
@@ -170,6 +185,7 @@ def test_classification_from_folders_to_a_loaded_model(make, steps, classes, tmp
     assert {r.patient for r in dataset.target_part("test")}.isdisjoint(r.patient for r in dataset.target_part("train"))
 
 
+@pytest.mark.slow
 def test_the_predictor_learns_its_training_images(make, steps):
     model, loader = make("--model predictor --lr 0.001 --batch_size 6 --no_flip --load_size 32 --n_epochs 60")
     steps(model, loader, 1)

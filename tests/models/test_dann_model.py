@@ -97,6 +97,7 @@ def test_at_first_the_trunk_is_not_pushed(on_a_batch):
     assert float(model.netC.model[0].weight.grad.abs().sum()) > 0
 
 
+@pytest.mark.slow
 def test_the_classifier_learns_and_the_trunk_unlearns(on_a_batch):
     """C alone finds out where images come from; then the trunk alone hides it again."""
     model = on_a_batch(f"{MRI} --lambda_dann 0 --lr 0.001")

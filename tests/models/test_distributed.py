@@ -69,6 +69,7 @@ def gradients(opt, ranks, dtype):
 
 
 # In double precision where it goes through the predictor: batch norm over four images of one pixel magnifies rounding.
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "dtype"), [
     ("--model cycle_gan --input_nc 1 --output_nc 1 --lambda_identity 0.5", torch.float32),
     ("--model duiit --lambda_pred 0", torch.float32),

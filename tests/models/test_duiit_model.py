@@ -153,6 +153,7 @@ def test_gradients_are_told_apart_by_the_terms_of_the_loss(toy):
     assert norms["norm_prediction"] == pytest.approx(LAMBDA * 100, rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--sources mri,pet", "--sources mri --push batch --push_ramp 0",
                                    "--sources mri --guidance real --gan_mode wgangp"])
 def test_measuring_changes_nothing_that_is_learned(make, steps, words):

@@ -40,6 +40,7 @@ def test_the_width_follows_the_ventricles_age_and_not_the_sulci(size, least):
     assert abs(sulci) < 0.25 * ventricles
 
 
+@pytest.mark.slow
 def test_a_change_is_told_in_years_and_noise_and_calibration_are_none():
     """A synthetic CT has hardly any noise, and may lie some HU off: the brain in it is the same."""
     true = scans(64)

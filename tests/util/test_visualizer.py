@@ -241,6 +241,7 @@ def test_images_and_losses_reach_a_server(tmp_path, server, caplog, monkeypatch)
     assert caplog.text == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "hangs"])
 def test_a_server_that_goes_away_costs_no_more_than_two_seconds(tmp_path, caplog, death):
     with visdom_server(tmp_path) as server:
@@ -320,6 +321,7 @@ def test_another_service_on_the_port_is_no_visdom(tmp_path, caplog):
     one_line(caplog)
 
 
+@pytest.mark.slow
 def test_without_the_package_the_run_goes_on(tmp_path, caplog, monkeypatch):
     monkeypatch.setitem(sys.modules, "visdom", None)  # importing it raises ImportError
     with caplog.at_level(logging.INFO):
@@ -329,6 +331,7 @@ def test_without_the_package_the_run_goes_on(tmp_path, caplog, monkeypatch):
     one_line(caplog, "pip install visdom")
 
 
+@pytest.mark.slow
 def test_watching_opens_no_visdom_when_switched_off(tmp_path):
     code = (
         "import sys; from types import SimpleNamespace as N; from duiit.util.visualizer import Visualizer;"

@@ -22,6 +22,7 @@ def large(tmp_path_factory, duiit):
 
 
 # Targets in HU, grey values and SUV; sources that are single images, volumes and DICOM series.
+@pytest.mark.slow
 @pytest.mark.parametrize("source, target, channels, preprocess", [
     ("mri", "ct", 3, "resize_and_crop"), ("pet", "ct", 1, "none"), ("ct", "mri", 3, "scale_width_and_crop"),
     ("mri", "pet", 1, "crop")])

@@ -280,6 +280,7 @@ def demo(trained):
     return ["--checkpoints_dir", trained, "--name", "demo"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])
 def test_an_exported_translator_gives_hu_of_any_number_and_size(tmp_path, capsys, duiit, demo, trained, kind):
     file = tmp_path / f"G.{kind}"
@@ -295,6 +296,7 @@ def test_an_exported_translator_gives_hu_of_any_number_and_size(tmp_path, capsys
         np.testing.assert_allclose(run(images), wanted, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "pt2"])
 def test_an_exported_predictor_reads_hu(tmp_path, duiit, demo, trained, kind):
     file = tmp_path / f"P.{kind}"
@@ -308,6 +310,7 @@ def test_an_exported_predictor_reads_hu(tmp_path, duiit, demo, trained, kind):
         np.testing.assert_allclose(runner(file, kind)(images), wanted, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_file_answers_as_duiit_does(tmp_path, duiit, demo, phantom, trained):
     """From a scan to its translation, with nothing but the file and what stands in its JSON."""
     assert duiit("export", *demo, "--output", tmp_path / "G.onnx") == 0
@@ -324,6 +327,7 @@ def test_the_file_answers_as_duiit_does(tmp_path, duiit, demo, phantom, trained)
     np.testing.assert_allclose(got[0, 0], np.load(result), atol=1e-3)
 
 
+@pytest.mark.slow
 def test_what_is_written_beside(tmp_path, duiit, demo):
     assert duiit("export", *demo, "--output", tmp_path / "G.onnx") == 0
     assert duiit("export", *demo, "--net", "P", "--output", tmp_path / "P.onnx") == 0
@@ -336,6 +340,7 @@ def test_what_is_written_beside(tmp_path, duiit, demo):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["G.json", "G.onnx", "P.json", "P.onnx"]
 
 
+@pytest.mark.slow
 def test_classes_come_out_as_probabilities(tmp_path, capsys, duiit, runs):
     folder = torchvisions_predictor(tmp_path / "their", 3)
     run = ["--checkpoints_dir", runs, "--name", "in"]
@@ -348,6 +353,7 @@ def test_classes_come_out_as_probabilities(tmp_path, capsys, duiit, runs):
     np.testing.assert_allclose(answer.sum(1), [1, 1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_unet_is_exported_too(tmp_path, duiit, runs):
     folder = tmp_path / "u"
     folder.mkdir()

@@ -14,6 +14,8 @@ from duiit.util.conformal import bound
 from duiit_cli.inference.calibration import keep
 from duiit_cli.inference.networks import load_model
 
+pytestmark = pytest.mark.slow              # trains the run that it asks, and most tests another one
+
 
 def table(path):
     with open(path, newline="", encoding="utf-8") as file:

@@ -59,6 +59,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, refused, begin, bad_n
     assert duiit(*go_on()) == 0
 
 
+@pytest.mark.slow
 def test_a_step_that_is_not_finite_is_undone(tmp_path, capsys, begin, bad_numbers, duiit, go_on):
     assert duiit(*begin("--max_steps", 2)) == 0
     before = weights(tmp_path)
@@ -89,6 +90,7 @@ def test_norms_and_balance_are_logged(trained):
     assert float(found["balance"]) == pytest.approx(critics / generators)
 
 
+@pytest.mark.slow
 def test_early_stopping(tmp_path, capsys, begin, duiit, go_on):
     words = begin("--max_steps", 0, "--n_epochs", 50, "--lr", 0, "--early_stop", 2)
     words[words.index("--val_freq") + 1] = 1
@@ -120,6 +122,7 @@ def test_options_that_change_the_run_are_refused(refused, begin, duiit, go_on, o
     assert refused(*go_on(*more)).startswith(f"--{option}: the run goes on as it began")
 
 
+@pytest.mark.slow
 def test_options_of_speed_and_logging_are_taken(tmp_path, begin, duiit, go_on):
     assert duiit(*begin("--max_steps", 1)) == 0
     assert duiit(*go_on("--max_steps", 3, "--num_threads", 1, "--print_freq", 2, "--keep", 1, "--save_every_minutes",
@@ -128,6 +131,7 @@ def test_options_of_speed_and_logging_are_taken(tmp_path, begin, duiit, go_on):
     assert not list((tmp_path / "run").glob(f"{states.LATEST}.*"))
 
 
+@pytest.mark.slow
 def test_other_data_are_refused(tmp_path, refused, begin, duiit, go_on, phantom):
     moved = tmp_path / "moved"
     shutil.copytree(phantom, moved)
@@ -139,6 +143,7 @@ def test_other_data_are_refused(tmp_path, refused, begin, duiit, go_on, phantom)
     assert message.startswith(f"--dataroot {moved}: these are not the data that the run began with")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("--epoch_count", 2), ("--epoch", "3"), ("--load_iter", 4)])
 def test_fine_tuning_starts_from_weights_alone(tmp_path, begin, duiit, go_on, words):
     assert duiit(*begin("--max_steps", 0, "--n_epochs", 3, "--save_by_iter", "--save_latest_freq", 4)) == 0

@@ -39,6 +39,7 @@ def whole(tmp_path_factory, duiit, phantom, tiny):
     return folder / "whole"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_continued_is_as_if_undisturbed(tmp_path, duiit, phantom, tiny, whole, ask):
     command = words(phantom, tiny, tmp_path, "stopped")

@@ -223,6 +223,7 @@ def test_the_papers_figures_stand_beside_its_own_question_only(folder, settings)
     assert 'id="published"' not in report(folder.cells("duiit_mri", [0.6, 0.7], 0.5))[0]
 
 
+@pytest.mark.slow
 def test_published_figures_can_be_left_out_or_be_others(whole, tmp_path):
     assert 'id="published"' not in report(whole, "none")[0]
     path = tmp_path / "other.toml"
@@ -324,6 +325,7 @@ def test_the_data_of_an_older_experiment_are_what_its_runs_kept(whole):
     assert "CT window (--ct_window): brain" in text and "loading size (--load_size, pixels): 286" in text
 
 
+@pytest.mark.slow
 def test_tables_and_figures_are_files_too(whole):
     text, _ = report(whole)
     there = {p.relative_to(whole.path).as_posix() for kind in ("tables", "figures")
@@ -357,10 +359,12 @@ def test_published_figures_of_unknown_methods_are_refused(whole, tmp_path):
     assert not (whole.path / "report.html").exists()
 
 
+@pytest.mark.slow
 def test_the_same_folder_gives_the_same_page(whole):
     assert report(whole)[0] == report(whole)[0]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 @pytest.mark.parametrize("width", [1400, 500])
 def test_a_browser_shows_everything_without_overflow(whole, tmp_path, width):
@@ -372,6 +376,7 @@ def test_a_browser_shows_everything_without_overflow(whole, tmp_path, width):
     assert re.search(r"<title>(.*?)</title>", dom)[1] == "4 4 3 false"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
 def test_on_paper_no_table_is_cut_off(whole, tmp_path):
     """The width that a printed page has: all that scrolls on a screen must fit, and what is folded away be open."""

@@ -16,6 +16,8 @@ from duiit.util import checkpoint
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.running import execution
 
+pytestmark = pytest.mark.slow              # whole experiments, some a minute long
+
 HOME = Path(__file__).resolve().parents[4]
 SCALE = """
 load_size = 32
@@ -146,7 +148,6 @@ def test_the_report_is_written(finished):
         assert (finished / name).stat().st_size
 
 
-@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_with_the_same_figures(tmp_path, duiit, words, finished):
     folder = tmp_path / "E"
     process = subprocess.Popen([sys.executable, "-m", "duiit_cli", *map(str, words(folder, *TWO))], cwd=HOME,

@@ -58,6 +58,7 @@ def poisoned(tmp_path_factory, duiit, phantom, scale):
     return root, held_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", METHODS)
 def test_poison_in_test_patients_changes_no_weight(tmp_path, duiit, phantom, poisoned, scale, kind):
     root, held_out = poisoned
@@ -72,6 +73,7 @@ def test_poison_in_test_patients_changes_no_weight(tmp_path, duiit, phantom, poi
         assert all(torch.equal(mine[k], theirs[k]) for k in mine), path.name
 
 
+@pytest.mark.slow
 def test_poison_in_training_patients_does(tmp_path, duiit, phantom, poisoned, scale):
     """That the test above can fail."""
     root, held_out = poisoned
