@@ -115,7 +115,7 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Mapping | Sequence], heade
         if header is not None:
             writer.writerow(header)
         for row in rows:
-            writer.writerow([row.get(key, "") for key in header] if isinstance(row, Mapping) else row)
+            writer.writerow([row.get(key, "") for key in header or ()] if isinstance(row, Mapping) else row)
 
 
 def remove_temporaries(folder: str | os.PathLike) -> None:

@@ -7,7 +7,9 @@ and again costs no more than joining strings.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from os import PathLike
 from pathlib import Path, PurePath
+from typing import SupportsFloat, TypeGuard
 from urllib.parse import quote
 
 from dominate.tags import a, div, figcaption, figure, h2, img, p, table, tbody, td, th, thead, tr
@@ -47,7 +49,8 @@ class HTML:
     `refresh` makes a browser load the page again after so many seconds.
     """
 
-    def __init__(self, web_dir, title: str, refresh: int = 0, filename: str = "index.html") -> None:
+    def __init__(self, web_dir: str | PathLike[str], title: str, refresh: int = 0,
+                 filename: str = "index.html") -> None:
         self.title = title
         self.web_dir = str(web_dir)
         self.img_dir = str(Path(web_dir) / "images")
@@ -82,7 +85,7 @@ class HTML:
         rows = list(rows)
         if rows and isinstance(rows[0], Mapping):
             header = list(header or rows[0])
-            rows = [[row.get(key, "") for key in header] for row in rows]
+            rows = [[row.get(key, "") for key in header] if isinstance(row, Mapping) else row for row in rows]
         grid = table()
         if header:
             numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(header))]
@@ -137,7 +140,7 @@ def _url(name: str) -> str:
     return "images/" + quote(str(name).replace("\\", "/"))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[SupportsFloat]:
     return not isinstance(value, (str, bool)) and hasattr(value, "__float__")
 
 

@@ -141,7 +141,7 @@ def test_times_read_well(seconds, text):
 def messages():
     """setup_logging changes the process: put it back."""
     root, shown = logging.getLogger(), warnings.showwarning
-    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in logs.ROOMS}
+    handlers, levels = root.handlers[:], {name: logging.getLogger(name).level for name in logs.OWN}
     yield
     root.handlers[:] = handlers
     warnings.showwarning = shown
