@@ -1,6 +1,9 @@
 """`train_opt.json`: the options of a run and what its data said of themselves, for the programs that come after."""
 import json
+from argparse import Namespace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.options.parsing import nearest
 from duiit.util.errors import UserError
@@ -10,14 +13,14 @@ NAME = "train_opt.json"
 MANY = 10               # so many runs are listed where one is not found
 
 
-def write(folder, opt, version):
+def write(folder: str | PathLike[str], opt: Namespace, version: str) -> None:
     """Writes every option and data fact of `opt` that JSON can hold (lists, text, numbers)."""
     options = {k: v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
     text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=True)
     write_text(Path(folder) / NAME, text + "\n")
 
 
-def _is_plain(value):
+def _is_plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(v) for v in value)
     if isinstance(value, dict):
@@ -25,7 +28,7 @@ def _is_plain(value):
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def read(checkpoints_dir, name):
+def read(checkpoints_dir: str | PathLike[str], name: str) -> dict[str, Any]:
     """The options of the run `name`. Raises UserError if there is no such run or its file is damaged."""
     root = Path(checkpoints_dir)
     path = root / name / NAME
@@ -38,7 +41,7 @@ def read(checkpoints_dir, name):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 
 
-def _known(name, root):
+def _known(name: str, root: Path) -> str:
     runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
     if not runs:
         return "no run is there yet; `duiit train` makes one, --checkpoints_dir says where to look"
