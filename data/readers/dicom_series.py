@@ -53,7 +53,7 @@ class Series:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(header.path for header in self.headers) or (self.problem,)
+        return (self.problem,) if self.problem else tuple(header.path for header in self.headers)
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -124,7 +124,10 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None, root
     modalities: the Modality values wanted, None for all. A file that cannot be read becomes a series of its own, so
     that reading it names it. Scout views (ImageType LOCALIZER, PS3.3 C.8.2.1.1.1) are left out.
     """
-    groups, broken, passed, other, scouts = defaultdict(list), [], Counter(), 0, 0
+    groups: defaultdict[tuple, list[Header]] = defaultdict(list)
+    broken: list[Series] = []
+    passed: Counter[str] = Counter()
+    other = scouts = 0
     for path in paths:
         try:
             header = read_header(path)
@@ -184,5 +187,5 @@ def _repeats_position(headers: list[Header]) -> bool:
 def _in_order(headers: list[Header]) -> list[Header]:
     complete = all(header.position is not None for header in headers)
     key: Callable[[Header], tuple] = lambda header: (  # noqa: E731
-        round(header.position, 3) if complete else 0.0, header.number, natural_key(header.path))
+        round(header.position or 0.0, 3) if complete else 0.0, header.number, natural_key(header.path))
     return sorted(headers, key=key)

@@ -90,7 +90,8 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
     if passed:
         others = ", ".join(f"{count} {modality}" for modality, count in sorted(passed.items()))
         log.log(logging.INFO if scans or series else logging.WARNING,
-                "%s: left out DICOM images of other modalities (%s); wanted %s", root, others, " ".join(modalities))
+                "%s: left out DICOM images of other modalities (%s); wanted %s", root, others,
+                " ".join(modalities or ()))
     return scans + _series_scans(series, root, patient_of)
 
 

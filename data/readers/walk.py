@@ -46,7 +46,10 @@ def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
     """
     root, patterns = Path(root), tuple(exclude)
     home = root.resolve()
-    seen, files, folders, links = set(), [], [root], []
+    seen: set[Path] = set()
+    files: list[Path] = []
+    folders = [root]
+    links: list[Path] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # real folders first, so that their own path is kept
         target = folder.resolve()
