@@ -1,16 +1,16 @@
 """How wrong predictions and images are. Plain functions on arrays; missing labels are the caller's to leave out."""
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 Group = TypeVar("Group", bound=Hashable)
+Values = Sequence[Any] | np.ndarray         # numbers, or the names of classes
 
 
-def regression_errors(predictions: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+def regression_errors(predictions: Values, labels: Values) -> dict[str, Any]:
     """Predictions and labels (N,) in label units -> {n, mse, mae, rmse, bias, r2, pearson_r}; {} for N = 0.
 
     bias is the mean of prediction - label. r2 (1 - mse / variance of the labels) is None where the labels do not vary,
@@ -27,7 +27,7 @@ def regression_errors(predictions: ArrayLike, labels: ArrayLike) -> dict[str, An
             "pearson_r": float(stats.pearsonr(predictions, labels).statistic) if varied else None}
 
 
-def classification_errors(predictions: ArrayLike, labels: ArrayLike, probabilities: ArrayLike | None = None,
+def classification_errors(predictions: Values, labels: Values, probabilities: Values | None = None,
                           classes: Iterable[str] = ()) -> dict[str, Any]:
     """Predicted and true class names (N,) -> {n, accuracy, balanced_accuracy}; {} for N = 0.
 
@@ -43,7 +43,7 @@ def classification_errors(predictions: ArrayLike, labels: ArrayLike, probabiliti
     return {"n": len(labels), "accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls)), **ranks}
 
 
-def auroc(probabilities: ArrayLike, labels: ArrayLike, classes: Iterable[str]) -> float | None:
+def auroc(probabilities: Values, labels: Values, classes: Iterable[str]) -> float | None:
     """Area under the ROC curve, (N, K) probabilities and (N,) class names -> the mean over classes of one against the
     rest; None where no class has images on both sides.
 
