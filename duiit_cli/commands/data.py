@@ -1,4 +1,6 @@
 """`duiit data`: check a data folder before training on it, or make a phantom one."""
+from argparse import Namespace
+
 import click
 
 from duiit.options import CheckOptions, PhantomOptions
@@ -7,11 +9,11 @@ from duiit_cli.group import SETTINGS, Group
 
 
 @click.group("data", cls=Group, context_settings=SETTINGS)
-def command():
+def command() -> None:
     """Check a data folder, or make a phantom one."""
 
 
-def run_phantom(opt):
+def run_phantom(opt: Namespace) -> None:
     from duiit.data.phantom import PhantomSpec, write_phantom
     from duiit.util.progress import track
 
@@ -22,7 +24,7 @@ def run_phantom(opt):
         click.echo(f"{cohort:>4}: {patients} patients, {summary.images[cohort]} images")
 
 
-def run_check(opt):
+def run_check(opt: Namespace) -> int:
     from duiit.data.checking.report import check
 
     return check(opt)
