@@ -105,7 +105,7 @@ def calibrate(opt, net, device, parts):
     """{aggregate: sorted scores}, one of each labelled patient who is in validation only: of the worst scan, since a
     new patient's scan may be any."""
     scans = [s for s in target_scans(opt) if parts.get(s.patient) == {"val"}]
-    worst = {how: defaultdict(float) for how in AGGREGATES}
+    worst: dict[str, defaultdict[str, float]] = {how: defaultdict(float) for how in AGGREGATES}
     for scan in track(scans, "calibrating", len(scans), "scans"):
         for how, score in _errors(scan, opt, net, device).items():
             worst[how][scan.patient] = max(worst[how][scan.patient], score)
@@ -137,7 +137,7 @@ def digest(net):
     done = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         done.update(name.removeprefix("module.").encode())
-        done.update(np.ascontiguousarray(value.detach().cpu().numpy()))
+        done.update(np.ascontiguousarray(value.detach().cpu().numpy()).data)
     return done.hexdigest()
 
 

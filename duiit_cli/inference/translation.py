@@ -29,7 +29,8 @@ def translate_scans(opt):
     scans = loader_of(source).find_scans(Path(opt.input), opt)
     model = load_model(opt, "translator")
     net, intensity = model.translator(source), target_intensity(opt)
-    write, rows = writer_of(opt, intensity), []
+    write = writer_of(opt, intensity)
+    rows: list[tuple] = []
     with atomic_folder(opt.output, opt.force) as folder:
         for scan in track(scans, f"translating {source}", total=len(scans)):
             slices, images = translate_scan(net, scan, source, opt, model.device)

@@ -79,7 +79,7 @@ def _readable(opt):
 @contextmanager
 def _stop_signals():
     """Yields a dict that receives the signal which asks to stop; a second Ctrl-C stops at once."""
-    stop = {}
+    stop: dict[str, int] = {}
 
     def ask(number, frame):
         # One Ctrl-C reaches a launched process twice: from the terminal and from its launcher.
@@ -293,7 +293,8 @@ class TrainingRun:
             except UserError as error:
                 raise UserError(f"{error}. The last state that was saved is whole; go on from it with: "
                                 f"{self._how_to_go_on()}") from error
-        self.saved_at, self.saved_place = time.monotonic(), (self.epoch, self.batches_done)
+        self.saved_at = time.monotonic()
+        self.saved_place: tuple[int, int] | None = self.epoch, self.batches_done
 
     def _state(self, own):
         weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}
