@@ -52,8 +52,8 @@ setup(
         "dicom": DICOM,
         "export": EXPORT,
         "cluster": CLUSTER,
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "SimpleITK>=2.3", *VISDOM,
-                 *EXPORT, *CLUSTER],
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "mypy>=2.0,<3", "SimpleITK>=2.3",
+                 *VISDOM, *EXPORT, *CLUSTER],
     },
     entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},
     classifiers=[
