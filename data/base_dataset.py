@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from duiit.data.preparing.transforms import loading_size, round_up
 
 
-class BaseDataset(torch.utils.data.Dataset, ABC):
+class BaseDataset(torch.utils.data.Dataset[dict[str, Any]], ABC):
     """A subclass implements __init__(opt), __len__ and __getitem__(index) -> dict of tensors in [-1, 1] and paths."""
 
     # True for data sets that serve from prepared cohorts. Their items are ready sooner than a worker process could hand

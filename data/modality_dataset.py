@@ -8,6 +8,7 @@ from abc import abstractmethod
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -128,7 +129,7 @@ class PreparedDataset(BaseDataset):
         return TargetImages(self.members[self.target], self.target_part(part)).loader()
 
 
-class TargetImages(torch.utils.data.Dataset):
+class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
     """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
 
     def __init__(self, member, rows):

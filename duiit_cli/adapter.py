@@ -104,7 +104,7 @@ def to_click(action: argparse.Action) -> click.Option:
                         metavar=action.metavar, **settings)
 
 
-def _type(action: argparse.Action) -> click.ParamType:
+def _type(action: argparse.Action) -> click.ParamType[Any]:
     if action.choices is not None:
         return click.Choice([str(c) for c in action.choices])
     if action.dest in FOLDERS:
@@ -114,7 +114,7 @@ def _type(action: argparse.Action) -> click.ParamType:
     return _Value(action)
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType[Any]):
     """Names the kind of value on the help page, and completes names of things that exist."""
 
     def __init__(self, action: argparse.Action) -> None:

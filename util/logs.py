@@ -49,7 +49,7 @@ def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
     warnings.showwarning = _log_warning
 
 
-def log_to_file(path: str | os.PathLike) -> logging.Handler:
+def log_to_file(path: str | os.PathLike[str]) -> logging.Handler:
     """Also append every message, with date and level, to `path`; returns the handler, for removing it again."""
     path = Path(path)
     try:

@@ -72,7 +72,7 @@ class VisdomLink:
         except Exception as error:  # not installed, or installed in a state that does not import
             self._usable = False
             return f"the package cannot be used ({_first_line(error)}), `pip install visdom` brings it"
-        outcome: list = []
+        outcome: list[Any] = []
         where = {"server": self.server, "port": self.port, "env": self.env}
 
         def open_line() -> None:

@@ -30,15 +30,15 @@ class Modality:
     scans: int = 0
     slices: int = 0
     empty_slices: int = 0
-    sizes: dict = field(default_factory=dict)
-    spacings: dict = field(default_factory=dict)
-    units: dict = field(default_factory=dict)
-    intensity_range: list = field(default_factory=list)     # lowest 0.5th and highest 99.5th percentile of a scan
-    labels: dict = field(default_factory=dict)
-    split: dict = field(default_factory=dict)
-    patients_by_part: dict = field(default_factory=dict)
-    shared_patients: list = field(default_factory=list)     # who is in another modality too, and is one person there
-    fingerprint: dict = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    spacings: dict[str, int] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    intensity_range: list[float] = field(default_factory=list)   # lowest 0.5th, highest 99.5th percentile of a scan
+    labels: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, int] = field(default_factory=dict)
+    patients_by_part: dict[str, list[str]] = field(default_factory=dict)
+    shared_patients: list[str] = field(default_factory=list)   # who is in another modality too, as one person
+    fingerprint: dict[str, Any] = field(default_factory=dict)
 
 
 class ModalityCheck:

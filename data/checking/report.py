@@ -10,8 +10,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from duiit.data.checking.check import Modality, as_fingerprint, as_json, check_folder
+from duiit.data.checking.check import as_fingerprint, as_json, check_folder
 from duiit.data.checking.fingerprint import NAME
+from duiit.data.checking.modality_check import Modality
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.problems import counted

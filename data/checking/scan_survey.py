@@ -50,13 +50,13 @@ class Found:
     scan: str
     files: int
     in_root: bool               # a single 2-D image, right in the modality's folder
-    slices: list
-    sizes: Counter
+    slices: list[SliceFound]
+    sizes: Counter[str]
     unit: str
     spacing: str
     facts: ScanFacts | None
     patient_id: str = ""        # PatientID of a DICOM header
-    notices: list = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
 def survey(scans: Sequence[Scan], loader: type[ModalityDataset], opt: Namespace) -> Iterator[Found | UserError]:

@@ -23,7 +23,7 @@ VERSION = 1  # of the phantom: the same version, spec and seed give the same fil
 MANIFEST = "phantom.json"
 
 log = logging.getLogger(__name__)
-Progress = Callable[[Iterable, int, str], Iterable]
+Progress = Callable[[list[Person], int, str], Iterable[Person]]
 
 
 @dataclass(frozen=True)

@@ -214,7 +214,7 @@ def _short(value: float) -> str:
 
 # ---- tables ----
 
-def _write_csv(path: Path, rows: Iterable[Iterable], newline: str = "\n") -> None:
+def _write_csv(path: Path, rows: Iterable[Iterable[object]], newline: str = "\n") -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator=newline).writerows(rows)
 

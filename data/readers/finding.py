@@ -117,7 +117,8 @@ def _volume_patient(path: Path, root: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else stem_of(path)
 
 
-def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path, groups: dict) -> Scan:
+def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path,
+                groups: Iterable[tuple[str, Path, str]]) -> Scan:
     kind, folder, patient = key
     shared = sum(other[:2] == key[:2] for other in groups) > 1
     name = folder.relative_to(root).as_posix()

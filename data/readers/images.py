@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from duiit.data.readers.common import check_size, finish, reading, settle_unit
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
@@ -42,7 +42,7 @@ def _read_with_pillow(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         image = Image.open(path)
     except Image.DecompressionBombError:
         raise UserError(f"{path}: claims more pixels than can be read; reduce its size or remove it") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UserError(f"{path}: {_what_instead(path)}") from None
     with image:
         check_size(path, (image.height, image.width))

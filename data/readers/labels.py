@@ -88,7 +88,7 @@ class Labels:
         used = {key for key in (*own.values(), by_name, patient) if key}
         return replace(scan, label=label, file_labels=file_labels), used
 
-    def _file_ids(self, path: Path, scan: Scan, bare: Counter) -> list[str]:
+    def _file_ids(self, path: Path, scan: Scan, bare: Counter[str]) -> list[str]:
         """How a table may write it: from the cohort's folder, from the table's, bare; with ending or without."""
         bases = [base for base in (scan.root, self.path.parent) if path.is_relative_to(base)]
         relative = [path.relative_to(base) for base in bases]

@@ -17,7 +17,7 @@ from duiit import __version__
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import ct_window
-from duiit.data.readers import Scan
+from duiit.data.readers.slice import Scan
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
 from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED

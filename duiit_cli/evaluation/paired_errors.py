@@ -14,8 +14,7 @@ import numpy as np
 
 from duiit.data import readers
 from duiit.data.preparing.intensity import Intensity, ct_window, display_range
-from duiit.data.readers import Scan, Slice
-from duiit.data.readers.slice import DISPLAY, HU
+from duiit.data.readers.slice import DISPLAY, HU, Scan, Slice
 from duiit.util.errors import UserError
 from duiit.util.image_quality import CT_LIMITS, SSIM_WINDOW, body_mask, masked_errors
 from duiit.util.metrics import by_group

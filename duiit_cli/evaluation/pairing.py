@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import PurePath
 
-from duiit.data.readers import Slice
 from duiit.data.readers.common import stem_of
-from duiit.data.readers.slice import Scan
+from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 
 Key = tuple[str, int]             # the folder, or the volume, and what is the image's name or number there

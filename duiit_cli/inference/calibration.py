@@ -12,6 +12,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +43,9 @@ TABLES = ("label_column", "id_column", "patient_regex")
 class RunFacts:
     """scores: {aggregate: [score of each validation patient]}, absolute errors or 1 - the true class's probability;
     looks: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
-    scores: dict | None
-    looks: dict | None
-    parts: dict
+    scores: dict[str, list[float]] | None
+    looks: dict[str, Any] | None
+    parts: dict[str, set[str]]
 
 
 def keep(model, opt):

@@ -57,9 +57,9 @@ class Part:
     multiple: int
     smallest: int
     output: str
-    samples: list
+    samples: list[np.ndarray]
     origin: str
-    about: dict
+    about: dict[str, Any]
 
 
 # -- networks with their units -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from typing import Any
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
-from duiit.data.readers import Scan
+from duiit.data.readers.slice import Scan
 from duiit.options import TrainOptions, presets
 from duiit.options.parsing import as_words, nearest, option_actions
 from duiit.util.errors import UserError

@@ -23,8 +23,8 @@ class Comparison:
     other: str
     unit: str
     metric: str
-    splits: tuple
-    differences: tuple              # method - other, one a split
+    splits: tuple[int, ...]
+    differences: tuple[float, ...]              # method - other, one a split
     mean: float | None              # of the method, on these splits
     other_mean: float | None
     ratio: float | None             # n_test / n_train, for the correction

@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from html import escape
 from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from dominate import tags
-from dominate.tags import html_tag as Element
 from dominate.util import raw
 
 from duiit.util import html
 from duiit_cli.experiments.reporting.figures import Picture
 
+Element: TypeAlias = tags.html_tag      # of the page; `heading` and `exhibit` are hung on some
 CSS = """
 :root{--good:#1a7f4b;--bad:#b3362f;--open:#8a6a10}
 @media(prefers-color-scheme:dark){:root{--good:#52c48a;--bad:#f0837b;--open:#d9b24c}}

@@ -43,8 +43,8 @@ class MeanSd(TypedDict):
 class Published:
     """figures: {method: {figure: (mean, sd or None)}}; p_values: {method: {other: p}}."""
     source: str = ""
-    figures: dict = field(default_factory=dict)
-    p_values: dict = field(default_factory=dict)
+    figures: dict[str, dict[str, tuple[float, float | None]]] = field(default_factory=dict)
+    p_values: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def figure(self, method: str, name: str) -> MeanSd | None:
         """{mean, sd} as util.statistics.summary gives them, or None."""

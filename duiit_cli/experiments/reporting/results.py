@@ -33,7 +33,7 @@ class Method:
     """
     name: str
     title: str
-    sources: tuple = ()
+    sources: tuple[str, ...] = ()
     table: str = ""
     row: str = ""
     translator: str | None = None

@@ -30,7 +30,7 @@ class Verdict:
     method: str
     tone: str
     line: str
-    details: tuple = ()
+    details: tuple[str, ...] = ()
 
 
 def verdicts(experiment: Experiment) -> list[Verdict]:

@@ -13,7 +13,7 @@ import numpy as np
 from duiit.data import readers, splits
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.cohort import Row
-from duiit.data.readers import Scan
+from duiit.data.readers.slice import Scan
 from duiit.options import TestOptions
 from duiit.util.errors import UserError
 from duiit.util.progress import track
