@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TYPES := $(VENV)/types
 
 .PHONY: demo test quick lint clean
 
@@ -17,8 +18,14 @@ $(READY): setup.py constraints.txt
 demo: $(READY)
 	$(BIN)/python examples/demo.py --folder demo
 
+# In a checkout the packages stand beside duiit, which finds them as it is imported (duiit/__init__.py). mypy imports
+# nothing: it is shown links laid out as a wheel lays out the packages.
 lint: $(READY)
 	$(BIN)/ruff check .
+	mkdir -p $(TYPES)/duiit
+	ln -sfn $(addprefix ../../../,$(wildcard duiit/*.py) data models options util) $(TYPES)/duiit
+	ln -sfn ../../duiit_cli $(TYPES)
+	cd $(TYPES) && ../bin/mypy --config-file ../../pyproject.toml -p duiit -p duiit_cli
 
 # One thread a process: two test processes that share two cores run several times faster so.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --timeout 600

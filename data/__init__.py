@@ -2,6 +2,7 @@
 `data/foo_bar_dataset.py`, here or in the `--plugins` folder."""
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def create_dataset(opt):
     return CustomDatasetDataLoader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
 
 
-class EpochSampler(torch.utils.data.Sampler):
+class EpochSampler(torch.utils.data.Sampler[int]):
     """The order of one epoch, drawn from (seed, epoch) alone, so that a stopped run can go on in the middle of it.
 
     length: images in an epoch; where it is not `size`, the data set is gone through as often as that takes.
@@ -61,7 +62,7 @@ class EpochSampler(torch.utils.data.Sampler):
         return order[:len(order) // batch * batch].reshape(-1, ranks, batch // ranks)[:, rank].reshape(-1)
 
 
-class _SeededItems(torch.utils.data.Dataset):
+class _SeededItems(torch.utils.data.Dataset[dict[str, Any]]):
     """What loader processes serve: each item is drawn under global generators that are seeded by (seed, epoch, index).
 
     Data sets written for the toolkit draw from those. Served without loader processes, they draw from this process's

@@ -6,7 +6,9 @@ serve data sets that were written for the toolkit and open their images with PIL
 """
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torchvision.transforms import v2
@@ -14,13 +16,13 @@ from torchvision.transforms import v2
 from duiit.data.preparing.transforms import loading_size, round_up
 
 
-class BaseDataset(torch.utils.data.Dataset, ABC):
+class BaseDataset(torch.utils.data.Dataset[dict[str, Any]], ABC):
     """A subclass implements __init__(opt), __len__ and __getitem__(index) -> dict of tensors in [-1, 1] and paths."""
 
     # True for data sets that serve from prepared cohorts. Their items are ready sooner than a worker process could hand
     # them over, so the loader uses none; and it lets `collate` make the batch.
     prepared = False
-    collate = None
+    collate: Callable[..., Any] | None = None
 
     def __init__(self, opt):
         self.opt = opt

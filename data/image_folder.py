@@ -1,5 +1,9 @@
 """The toolkit's plain list of image files, for plug-ins written for it; our own data sets go through `data.readers`."""
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 from duiit.data.readers.walk import IMAGE_ENDINGS, list_files
 from duiit.util.errors import UserError
@@ -25,7 +29,7 @@ def make_dataset(dir: str, max_dataset_size: float = float("inf")) -> list[str]:
     return [str(path) for path in images[:int(min(max_dataset_size, len(images)))]]
 
 
-def default_loader(path: str):
+def default_loader(path: str) -> "Image":
     """The image as RGB, as the toolkit loads it."""
     from PIL import Image
     return Image.open(path).convert("RGB")

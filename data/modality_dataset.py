@@ -4,9 +4,11 @@ a folder of any other name is read by the base class here.
 The data sets that serve batches (cross_modality, unaligned, labelled) are put together from these.
 """
 import logging
+from abc import abstractmethod
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +28,7 @@ class ModalityDataset(BaseDataset):
     class number (-1 where missing). `rows` says what is known of each slice and may be narrowed with `keep`.
     """
 
-    modality = None
+    modality: str | None = None
 
     def __init__(self, opt, root=None, channels=None):
         super().__init__(opt)
@@ -101,6 +103,16 @@ class PreparedDataset(BaseDataset):
     prepared = True
     collate = staticmethod(collate)
     epoch = 0
+    members: dict[str, ModalityDataset]
+    target: str
+
+    @abstractmethod
+    def target_part(self, part):
+        """The target's rows of any part of the split."""
+
+    @abstractmethod
+    def _draw(self, index):
+        """One item, its images as they are stored."""
 
     def set_epoch(self, epoch):
         self.epoch = epoch
@@ -117,7 +129,7 @@ class PreparedDataset(BaseDataset):
         return TargetImages(self.members[self.target], self.target_part(part)).loader()
 
 
-class TargetImages(torch.utils.data.Dataset):
+class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
     """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
 
     def __init__(self, member, rows):

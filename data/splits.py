@@ -34,7 +34,7 @@ def draw(units, seed, fractions):
 
     Modalities are drawn in turn, the first one (the target) first; an identity that was drawn before keeps its part.
     """
-    parts = {}
+    parts: dict[str, str] = {}
     for modality, members in units.items():
         members = sorted(set(members))
         order = [members[i] for i in np.random.default_rng(seed).permutation(len(members))]
@@ -104,7 +104,7 @@ def read(folder, rows_by_modality, split_by):
 
 def patients_parts(folder, modality):
     """{patient of the modality: {parts that hold images of theirs}}, as split.csv says."""
-    parts = {}
+    parts: dict[str, set[str]] = {}
     for (of, patient, *_), part in _table(folder).items():
         if of == modality:
             parts.setdefault(patient, set()).add(part)
@@ -116,7 +116,7 @@ def _table(folder):
     path = Path(folder) / NAME
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:          # a spreadsheet may have saved it again
-            header, *lines = [line for line in csv.reader(file) if line] or [()]
+            header, *lines = [line for line in csv.reader(file) if line] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore it or start a new run") from None
     if tuple(header) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):

@@ -9,7 +9,7 @@ It is also the one name under which all packages stand: `duiit.data`, `duiit.mod
 """
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # A wheel holds data, models, options and util inside this package (setup.py). In a checkout they stand beside it, as
 # the toolkit lays them out.
@@ -28,12 +28,12 @@ _HOMES = {"Run": "duiit.run", "Translation": "duiit.run",
           **dict.fromkeys(("check", "experiment", "load", "phantom", "train"), "duiit.functions")}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     """Imported on first use: torch takes seconds, and `duiit --help` needs nothing but the version."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return __all__

@@ -14,7 +14,9 @@ import pydicom
 from nibabel.spatialimages import SpatialImage
 
 from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.intensity import Intensity
 from duiit.data.readers.numpy_file import array_shape, is_flat
+from duiit.data.readers.slice import Scan, Slice
 from duiit.data.writing.images import as_volume, save_nifti
 from duiit.options import PredictOptions, TranslateOptions
 from duiit.options.test_options import RunOptions
@@ -24,7 +26,7 @@ from duiit_cli.inference import networks
 from duiit_cli.inference.prediction import predictions, write_rows
 from duiit_cli.inference.translation import source_of, translate_scan, translate_scans
 
-Image = np.ndarray | str | os.PathLike | SpatialImage | pydicom.Dataset | list[pydicom.Dataset]
+Image = np.ndarray | str | os.PathLike[str] | SpatialImage | pydicom.Dataset | list[pydicom.Dataset]
 
 
 @dataclass(frozen=True)
@@ -39,16 +41,18 @@ class Translation:
     unit: str
     affine: np.ndarray | None = None
 
-    def save(self, path: str | os.PathLike) -> Path:
+    def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes .npy, or .nii and .nii.gz where there is an affine (HU as whole numbers)."""
         name = str(path).lower()
         if not name.endswith((".npy", ".nii", ".nii.gz")):
                 raise UserError(f"{path}: give a name that ends in .npy, .nii or .nii.gz (translate_folder has others)")
-        if not name.endswith(".npy") and self.affine is None:
-            raise UserError(f"{path}: NIfTI says where a volume lies, and this image has no affine; save it as .npy")
         with atomic_path(path) as part:
-            np.save(part, self.values) if name.endswith(".npy") else \
+            if name.endswith(".npy"):
+                np.save(part, self.values)
+            elif self.affine is not None:
                 save_nifti(part, self.values, self.affine, self.unit)
+            else:
+                raise UserError(f"{path}: NIfTI says where a volume lies, but this image has no affine; save as .npy")
         return Path(path)
 
 
@@ -71,10 +75,10 @@ class Run:
         return kind().parse_values({**self._given, **values})
 
     @cached_property
-    def _model(self):
+    def _model(self) -> Any:                # with a translator, a predictor, or both
         return networks.load_model(self.options, None)
 
-    def translate(self, image: Image, output: str | os.PathLike | None = None, **options: Any) -> Translation:
+    def translate(self, image: Image, output: str | os.PathLike[str] | None = None, **options: Any) -> Translation:
         """One scan of the source modality as the target's: every slice of it, at its own size.
 
         image: a NumPy array (H, W) or (N, H, W) in the source's unit, the path of an image, a volume or a folder that
@@ -98,13 +102,13 @@ class Run:
             made.save(output)
         return made
 
-    def translate_folder(self, folder: str | os.PathLike, output: str | os.PathLike, **options: Any) -> Path:
+    def translate_folder(self, folder: str | os.PathLike[str], output: str | os.PathLike[str], **options: Any) -> Path:
         """What `duiit translate` does, with its options: every scan under `folder`, and labels.csv, into `output`."""
         networks.refuse_without(self._model, "translator", self.options)
         translate_scans(self._options(TranslateOptions, **options, input=folder, output=output), self._model)
         return Path(output)
 
-    def predict(self, image: Image, output: str | os.PathLike | None = None, **options: Any) -> pd.DataFrame:
+    def predict(self, image: Image, output: str | os.PathLike[str] | None = None, **options: Any) -> pd.DataFrame:
         """The label of target scans: the table of `duiit predict`, a row a scan (docs/predicting.md names the columns).
 
         image: as for `translate`, in the target's unit (HU), or a folder of any number of scans. output: a .csv or
@@ -142,7 +146,7 @@ def _on_disk(image: Image, folder: Path) -> Path:
     return folder / "series"
 
 
-def _translation(scan, slices, images, intensity) -> Translation:
+def _translation(scan: Scan, slices: list[Slice], images: list[np.ndarray], intensity: Intensity) -> Translation:
     if len({i.shape for i in images}) > 1:
         raise UserError(f"{scan.name}: its images have unlike sizes; translate_folder writes each at its own")
     if scan.kind == "nifti" and images[0].shape[0] == 1:

@@ -5,12 +5,16 @@ cannot differ. Click serves the help page and shell completion. Which options th
 `--preset`, the run's `--name`): `duiit train --model predictor --help` shows that model's.
 """
 import argparse
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from duiit.options.parsing import Bounded, canonical, is_flag, is_list, option_actions
+from duiit.options.command_options import CommandOptions
+from duiit.options.parsing import Bounded, OptionParser, canonical, is_flag, is_list, option_actions
 from duiit.util.errors import UserError
 from duiit.util.logs import setup_logging
 
@@ -26,11 +30,12 @@ NAMES = {"model": ("duiit.models", "model_names"), "dataset_mode": ("duiit.data"
 class OptionsCommand(click.Command):
     """A command whose options are those of an options class and whose work is `work(opt)`."""
 
-    def __init__(self, name, options_class, work, help):       # noqa: A002 - click's own name
+    def __init__(self, name: str, options_class: type[CommandOptions], work: Callable[[argparse.Namespace], object],
+                 help: str) -> None:       # noqa: A002 - click's own name
         super().__init__(name, callback=self._call, help=help)
         self.options, self.work = options_class(), work
 
-    def parse_args(self, ctx, args):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:                               # completion
             self._make_params(args)
             return super().parse_args(ctx, [canonical(word) for word in args])
@@ -41,13 +46,13 @@ class OptionsCommand(click.Command):
         ctx.params["opt"] = self.options.parse(args)
         return []
 
-    def _call(self, opt):
+    def _call(self, opt: argparse.Namespace) -> object:
         setup_logging(getattr(opt, "verbose", False))
         return self.work(opt)
 
     # -- help and completion -----------------------------------------------------------------------------------
 
-    def _make_params(self, words):
+    def _make_params(self, words: Sequence[str]) -> None:
         """Click's view of the options. A wrong preset, run or option must stand in the way of neither help nor
         completion: then the options are those without it."""
         try:
@@ -59,7 +64,7 @@ class OptionsCommand(click.Command):
         if self.options.positional:
             self.params.append(click.Argument([self.options.positional], type=click.Path(), required=False))
 
-    def _declare_alone(self, words):
+    def _declare_alone(self, words: Sequence[str]) -> OptionParser:
         """The options without the words, but for the plug-ins, whose names are to be completed too."""
         folder = words[words.index("--plugins") + 1:][:1] if "--plugins" in words else []
         from_run, self.options.from_run = self.options.from_run, False
@@ -68,24 +73,29 @@ class OptionsCommand(click.Command):
         finally:
             self.options.from_run = from_run
 
-    def shell_complete(self, ctx, incomplete):
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         return super().shell_complete(ctx, canonical(incomplete))
 
-    def format_options(self, ctx, formatter):
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Options under the titles of their groups, those of the chosen model and data set last."""
-        groups = {}
+        groups: dict[str, list[click.Option | None]] = {}
         for action in self.actions:
-            title = getattr(action, "group_title", None) or action.container.title
-            groups.setdefault(title, []).append(to_click(action).get_help_record(ctx))
-        groups["Other"] = [self.get_help_option(ctx).get_help_record(ctx)]
-        for title, records in groups.items():
+            groups.setdefault(_title(action), []).append(to_click(action))
+        groups["Other"] = [self.get_help_option(ctx)]
+        for title, options in groups.items():
+            records = [option.get_help_record(ctx) for option in options if option]
             with formatter.section(title):
-                formatter.write_dl(records)
+                formatter.write_dl([record for record in records if record])
 
 
-def to_click(action):
+def _title(action: Any) -> str:
+    """Of an option's group. Any: argparse's types leave out `container`."""
+    return getattr(action, "group_title", None) or action.container.title
+
+
+def to_click(action: argparse.Action) -> click.Option:
     """One click option for one argparse action, under the name it was declared with."""
-    settings = {"help": (action.help or "").replace("%%", "%")}
+    settings: dict[str, Any] = {"help": (action.help or "").replace("%%", "%")}
     if is_flag(action):
         return click.Option([action.dest, *action.option_strings], is_flag=True, **settings)
     if not is_list(action):
@@ -94,7 +104,7 @@ def to_click(action):
                         metavar=action.metavar, **settings)
 
 
-def _type(action):
+def _type(action: argparse.Action) -> click.ParamType[Any]:
     if action.choices is not None:
         return click.Choice([str(c) for c in action.choices])
     if action.dest in FOLDERS:
@@ -104,17 +114,15 @@ def _type(action):
     return _Value(action)
 
 
-class _Value(click.ParamType):
+class _Value(click.ParamType[Any]):
     """Names the kind of value on the help page, and completes names of things that exist."""
 
-    def __init__(self, action):
-        kind = action.type.kind if isinstance(action.type, Bounded) else action.type
+    def __init__(self, action: argparse.Action) -> None:
+        kind: Any = action.type.kind if isinstance(action.type, Bounded) else action.type
         self.name = {int: "integer", float: "number"}.get(kind, "text")
         self.listing = NAMES.get(action.dest)
 
-    def shell_complete(self, ctx, param, incomplete):
-        from click.shell_completion import CompletionItem
-
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         if self.listing is None:
             return []
         module, function = self.listing

@@ -4,6 +4,8 @@
 """
 import os
 import sys
+from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -29,12 +31,12 @@ COMMANDS = {
 @click.command(cls=LazyGroup, package="duiit_cli.commands", table=COMMANDS, context_settings=SETTINGS,
                epilog="Shell completion: eval \"$(_DUIIT_COMPLETE=bash_source duiit)\" (or zsh_source, fish_source).")
 @click.version_option(__version__, prog_name="duiit")
-def cli():
+def cli() -> None:
     """DUIIT translates images of one modality (MRI, PET) into another (CT) jointly with a predictor that reads a label
     (age, a class) from CT, so that the translated images are useful training data."""
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0 done, 2 a mistake in the input (one line on stderr), 130 interrupted."""
     setup_logging()
     try:

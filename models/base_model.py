@@ -69,9 +69,9 @@ class BaseModel(ABC):
             self.schedulers = [networks.get_scheduler(o, opt) for o in self.optimizers]
             # By a weak reference: model -> optimizer -> hook -> model would be a circle, and networks that nobody needs
             # any more would stay in memory until Python's collector comes by, which can take long.
-            before_step = weakref.WeakMethod(self._before_step)
+            model = weakref.proxy(self)
             for name, optimizer in self._optimizers_by_name().items():
-                optimizer.register_step_pre_hook(lambda *step, name=name: before_step()(name, *step))
+                optimizer.register_step_pre_hook(lambda *step, name=name: model._before_step(name, *step))
         if not self.isTrain or (opt.continue_train and not self.restored):
             self.load_networks(f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch)
         for name in self.model_names if self.isTrain else ():

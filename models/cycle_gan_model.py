@@ -18,6 +18,8 @@ from duiit.util.image_pool import ImagePool
 
 
 class CycleGANModel(BaseModel):
+    netD_A: torch.nn.Module
+
     @staticmethod
     def modify_commandline_options(parser, is_train):
         parser.set_defaults(no_dropout=True)        # as upstream: the CycleGAN paper uses none
@@ -219,7 +221,8 @@ class CycleGANModel(BaseModel):
                   for pair in self.pairs]
         if len(losses) > 1:
             for parameter in self.netD_A.parameters():
-                parameter.grad /= len(losses)
+                if parameter.grad is not None:
+                    parameter.grad /= len(losses)
         self.loss_D_A = sum(losses) / len(losses)
 
     def backward_D_B(self):

@@ -26,6 +26,8 @@ from duiit.util.errors import UserError
 
 
 class DuiitModel(CycleGANModel):
+    label_B: torch.Tensor | None
+
     @staticmethod
     def modify_commandline_options(parser, is_train):
         parser = CycleGANModel.modify_commandline_options(parser, is_train)

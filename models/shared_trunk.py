@@ -3,6 +3,8 @@
 Only the trunk is shared with something else, which a subclass adds; netP itself is an ordinary predictor, so a run is
 tested, used and exported like one.
 """
+from abc import abstractmethod
+
 import torch
 
 from duiit.models import networks
@@ -17,6 +19,13 @@ class SharedTrunkModel(BaseModel):
     Its sources are of the class `kind`."""
 
     kind = Source
+
+    netP: networks.PredictorNet
+    real_B: torch.Tensor
+
+    @abstractmethod
+    def _make(self, opt):
+        """Makes netP, what is added to it, and in training the optimizer."""
 
     @staticmethod
     def modify_commandline_options(parser, is_train):

@@ -3,11 +3,12 @@
 Each is declared once, here or in a subclass, on an argparse parser, so that models and data sets written for the
 CycleGAN toolkit can add their own through `modify_commandline_options`. The command line is made from the same parser.
 """
+from argparse import Namespace
 from pathlib import Path
 
 from duiit.options import presets, run_file
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
+from duiit.options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, ArgumentGroup, Bounded, OptionParser
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
 
@@ -17,7 +18,7 @@ class BaseOptions(CommandOptions):
 
     phase = "test"
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         self._run(parser.add_argument_group("Run"))
         self._data(parser.add_argument_group("Data"))
         self._images(parser.add_argument_group("Images"))
@@ -25,7 +26,7 @@ class BaseOptions(CommandOptions):
         self._networks(parser.add_argument_group("Networks"))
         return parser
 
-    def _run(self, g):
+    def _run(self, g: ArgumentGroup) -> None:
         g.add_argument("--name", default="experiment_name", help="name of the run: its folder under --checkpoints_dir")
         g.add_argument("--checkpoints_dir", default="./checkpoints", help="where the runs are kept")
         g.add_argument("--preset", help=f"a preset's name ({', '.join(presets.scales())}, or a method's, such as "
@@ -42,7 +43,8 @@ class BaseOptions(CommandOptions):
         g.add_argument("--epoch", default="latest", help="which weights to load: latest, best or an epoch's number")
         g.add_argument("--load_iter", type=COUNT, default=0, help="load the weights of this iteration, if above 0")
 
-    def _data(self, g):
+    @staticmethod
+    def _data(g: ArgumentGroup) -> None:
         g.add_argument("--dataroot", help="folder with one folder a modality (mri, ct, …), or trainA/trainB/…")
         g.add_argument("--dataset_mode", default="unaligned",
                        help="cross_modality, labelled, unaligned, or a plug-in's name")
@@ -59,7 +61,8 @@ class BaseOptions(CommandOptions):
                        help="processes that read files, in `data check` and for plug-in data sets (at most one a core)")
         g.add_argument("--cache_dir", help="where decoded images are kept (default: duiit in the user's cache folder)")
 
-    def _images(self, g):
+    @staticmethod
+    def _images(g: ArgumentGroup) -> None:
         g.add_argument("--ct_window", default="brain",
                        help="HU window of CT: brain (40,120), bone (600,2800), full (-1024 to 3071), or LEVEL,WIDTH")
         g.add_argument("--mri_channel", default="flair", choices=["pre", "flair", "post", "all"],
@@ -72,7 +75,8 @@ class BaseOptions(CommandOptions):
         g.add_argument("--no_flip", action="store_true", help="no left-right flips while training")
         g.add_argument("--display_winsize", type=POSITIVE, default=256, help="size of shown images (pixels)")
 
-    def _labels(self, g):
+    @staticmethod
+    def _labels(g: ArgumentGroup) -> None:
         g.add_argument("--task", default="regression", choices=["regression", "classification"],
                        help="what a label is: a number, or the name of a class")
         g.add_argument("--label_column", help="column of the label in the labels table (default: label or age)")
@@ -88,7 +92,7 @@ class BaseOptions(CommandOptions):
         g.add_argument("--source_test_fraction", type=FRACTION, default=0.1,
                        help="share of each source's patients kept out of training, to look at")
 
-    def _networks(self, g):
+    def _networks(self, g: ArgumentGroup) -> None:
         g.add_argument("--input_nc", type=POSITIVE, default=3, help="channels of a source image")
         g.add_argument("--output_nc", type=POSITIVE, default=3, help="channels of a target image")
         g.add_argument("--ngf", type=POSITIVE, default=64, help="features of the generator's last layer")
@@ -106,7 +110,7 @@ class BaseOptions(CommandOptions):
 
     # -- values ------------------------------------------------------------------------------------------------
 
-    def finish(self, opt):
+    def finish(self, opt: Namespace) -> Namespace:
         """Works out what follows from the values (device, name) and refuses pairs that cannot work."""
         opt.isTrain = self.isTrain
         opt.phase = getattr(opt, "phase", None) or self.phase
@@ -119,11 +123,11 @@ class BaseOptions(CommandOptions):
         opt.gpu_ids, opt.device = _place(opt.device, opt.gpu_ids)
         return opt
 
-    def of_run(self, opt):
+    def of_run(self, opt: Namespace) -> bool:
         """True where --name is a trained run, whose facts hold; training finds its own."""
         return self.from_run
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         if not opt.name:
             raise UserError("--name is empty: give the run a name")
         self.check_data(opt)
@@ -132,14 +136,14 @@ class BaseOptions(CommandOptions):
             raise UserError(f"--crop_size {opt.crop_size} is larger than --load_size {opt.load_size}: "
                             "give a smaller --crop_size, or a larger --load_size")
 
-    def check_data(self, opt):
+    def check_data(self, opt: Namespace) -> None:
         if not opt.dataroot and not self.from_run:
             raise UserError("--dataroot is missing: name the folder that holds one folder a modality")
         if opt.val_fraction + opt.test_fraction >= 1:
             raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
 
 
-def _filled(suffix, opt):
+def _filled(suffix: str, opt: Namespace) -> str:
     try:
         return suffix.format(**vars(opt))
     except (KeyError, IndexError, ValueError, AttributeError) as error:
@@ -147,7 +151,7 @@ def _filled(suffix, opt):
                         "such as {netG}") from None
 
 
-def _place(device, gpu_ids):
+def _place(device: str, gpu_ids: str | list[int]) -> tuple[list[int], str]:
     """(gpu_ids as a list, device as text), from what was asked for and what is there."""
     import torch  # late: `duiit --help` must not wait for it
 
@@ -166,7 +170,7 @@ def _place(device, gpu_ids):
     return ([int(number or 0)], f"cuda:{number or 0}") if kind == "cuda" else ([], device)
 
 
-def _numbers(text):
+def _numbers(text: str | list[int]) -> list[int]:
     if isinstance(text, list):
         return text
     try:

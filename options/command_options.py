@@ -5,7 +5,9 @@ work on a trained run) < `--preset` < the command line.
 """
 import argparse
 import sys
+from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 from duiit.options import presets, run_file
 from duiit.options.parsing import OptionParser, is_list, option_actions
@@ -24,20 +26,20 @@ class CommandOptions:
 
     isTrain = False
     from_run = False        # True: --name is a trained run, whose options are the starting point
-    of_training = None      # TrainOptions, whose options the preset of a whole method may name
-    positional = None       # the option that a bare word sets, as in `duiit data check DATAROOT`
+    of_training: "type[CommandOptions]"     # TrainOptions, whose options the preset of a whole method may name
+    positional: str | None = None   # the option that a bare word sets, as in `duiit data check DATAROOT`
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         """Adds this command's options to an argparse parser and returns it."""
         return parser
 
-    def finish(self, opt):
+    def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         """Works out what follows from the values and refuses those that cannot work together."""
         return opt
 
     # -- declaring ---------------------------------------------------------------------------------------------
 
-    def declare(self, argv):
+    def declare(self, argv: Sequence[str]) -> OptionParser:
         """The parser with the options of this command, model and data set as `argv` chooses them. Its `layers` hold
         the values below the command line, {name: value}."""
         parser = self.initialize(OptionParser(argv))
@@ -56,7 +58,7 @@ class CommandOptions:
         parser.layers = {**run, **presets.check(preset, parser, given.get("preset"), chosen["model"], others)}
         return parser
 
-    def options_of_all(self):
+    def options_of_all(self) -> set[str]:
         """Names of the options of every model and data set that training knows."""
         parser = self.of_training().initialize(OptionParser())
         for package, names in (("duiit.models", "model_names"), ("duiit.data", "dataset_names")):
@@ -64,7 +66,7 @@ class CommandOptions:
                 import_module(package).get_option_setter(name)(parser, True)
         return {a.dest for a in parser._actions}
 
-    def _run_layer(self, parser, chosen):
+    def _run_layer(self, parser: OptionParser, chosen: Mapping[str, Any]) -> dict[str, Any]:
         if not (self.from_run or chosen.get("continue_train")):
             return {}
         if chosen.get("suffix"):
@@ -74,14 +76,14 @@ class CommandOptions:
         return {k: v for k, v in run_file.read(where, name).items() if k not in left}
 
     @staticmethod
-    def _use_plugins(given, layers, run):
+    def _use_plugins(given: Mapping[str, Any], layers: Mapping[str, Any], run: Mapping[str, Any]) -> None:
         folder = given.get("plugins", layers.get("plugins"))
         if folder and folder == run.get("plugins"):
             plugins.use(folder, "the run was made with its files: say with --plugins where they are now")
         else:
             plugins.use(folder)
 
-    def _extend(self, parser, package, name):
+    def _extend(self, parser: OptionParser, package: str, name: str) -> None:
         """Adds the options of one model or data set, as a group of their own."""
         before = set(parser._actions)
         setter = import_module(package).get_option_setter(name)
@@ -89,13 +91,14 @@ class CommandOptions:
         plugins.warn_of_namesake(f"{package}.{name}_{kind}")
         with plugins.blaming():
             setter(parser, self.isTrain)
-        for action in parser._actions:
-            if action not in before and action.container is parser._optionals:
+        new: list[Any] = [action for action in parser._actions if action not in before]     # Any: for `container`,
+        for action in new:                          # which argparse gives every action and its types leave out
+            if action.container is parser._optionals:
                 action.group_title = f"{title} {name}"
 
     # -- values ------------------------------------------------------------------------------------------------
 
-    def gather_options(self, argv=None):
+    def gather_options(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """All values, merged from their layers, unchecked against one another: argparse.Namespace."""
         parser = self.declare(sys.argv[1:] if argv is None else argv)
         given, unknown = parser.given()
@@ -105,7 +108,7 @@ class CommandOptions:
             raise parser.unknown_option(unknown[0])
         return argparse.Namespace(**{**parser.defaults(), **parser.layers, **given})
 
-    def parse_values(self, values):
+    def parse_values(self, values: Mapping[str, Any]) -> argparse.Namespace:
         """The options of one call from Python, {name: value}: True sets a flag, None and False leave an option alone, a
         list gives an option several values."""
         given = {k: v for k, v in values.items() if v is not None and v is not False}
@@ -116,6 +119,6 @@ class CommandOptions:
             words += [f"--{name}={v}" for v in (several if name in repeated else [",".join(map(str, several))])]
         return self.parse(words)
 
-    def parse(self, argv=None):
+    def parse(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
         """The options of one call, checked and ready to use. argv: list of words (default: the process's own)."""
         return self.finish(self.gather_options(argv))

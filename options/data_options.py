@@ -4,10 +4,10 @@ import os
 
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, SEED, WEIGHT, Bounded
+from duiit.options.parsing import COUNT, SEED, WEIGHT, Bounded, OptionParser
 
 
-def age_law(text):
+def age_law(text: str) -> tuple[float, float]:
     """`MEAN,SD` in years -> (mean, sd)."""
     try:
         mean, sd = (float(part) for part in str(text).split(","))
@@ -19,7 +19,7 @@ def age_law(text):
 class PhantomOptions(CommandOptions):
     """The fields of data.phantom.PhantomSpec, which checks them."""
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Phantom")
         g.add_argument("--output", default="./phantom", help="folder to write to; it must not exist yet, or be empty")
         g.add_argument("--size", type=Bounded(int, 16), default=64, help="pixels along a side of every image")
@@ -39,7 +39,7 @@ class CheckOptions(BaseOptions):
 
     positional = "dataroot"
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         self._data(parser.add_argument_group("Data"))
         self._images(parser.add_argument_group("Images"))
         self._labels(parser.add_argument_group("Labels and splits"))
@@ -51,7 +51,7 @@ class CheckOptions(BaseOptions):
         parser.set_defaults(dataset_mode=None, num_threads=os.cpu_count() or 1)
         return parser
 
-    def finish(self, opt):
+    def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.phase, opt.isTrain = self.phase, False
         self.check_data(opt)
         return opt

@@ -1,10 +1,12 @@
 """Options of `duiit evaluate`."""
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from duiit.options import run_file
 from duiit.options.base_options import BaseOptions
-from duiit.options.parsing import nearest
+from duiit.options.parsing import OptionParser, nearest
 from duiit.util.errors import UserError
 
 DISTRIBUTION = ("fid", "kid", "is", "fd_efficientnet_lite0", "fd_predictor")
@@ -25,7 +27,7 @@ OF_TABLES = ("label_column", "id_column", "patient_regex")
 class EvaluateOptions(BaseOptions):
     """Options that are a run's only where one is named: then its window, target and predictor hold."""
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Evaluating")
         g.add_argument("--real", metavar="DIR", help="folder of real target images")
         g.add_argument("--fake", metavar="DIR", help="folder of translated images, as `duiit translate` writes them")
@@ -46,7 +48,7 @@ class EvaluateOptions(BaseOptions):
             action.help = hidden or MEANINGS.get(action.dest, action.help)
         return parser
 
-    def _run_layer(self, parser, chosen):
+    def _run_layer(self, parser: OptionParser, chosen: Mapping[str, Any]) -> dict[str, Any]:
         if not chosen.get("name"):
             self.run_tables = {}
             return {}
@@ -60,15 +62,15 @@ class EvaluateOptions(BaseOptions):
         self.run_extra = run_file.read(where, chosen["name"]).get("extra") or []
         return run
 
-    def of_run(self, opt):
+    def of_run(self, opt: argparse.Namespace) -> bool:
         return bool(opt.name)
 
-    def finish(self, opt):
+    def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.run_tables = self.run_tables
         opt.run_extra = self.run_extra if opt.name else []
         return super().finish(opt)
 
-    def check(self, opt):
+    def check(self, opt: argparse.Namespace) -> None:
         for side in ("real", "fake"):
             if not getattr(opt, side):
                 raise UserError(f"--{side} is missing: name the folder of {side} images")
@@ -84,7 +86,7 @@ class EvaluateOptions(BaseOptions):
         self._check_asked(opt)
 
     @staticmethod
-    def _check_asked(opt):
+    def _check_asked(opt: argparse.Namespace) -> None:
         """Refuses metrics that need an option which is not there."""
         for name in opt.asked:
             if name in PAIRED and not opt.paired:
@@ -96,7 +98,7 @@ class EvaluateOptions(BaseOptions):
             raise UserError(f"--paired: --metrics names none of {', '.join(PAIRED)}")
 
 
-def _names(text):
+def _names(text: str | None) -> tuple[str, ...]:
     """`fid,kid` -> ("fid", "kid"); () where nothing is asked for."""
     names = tuple(dict.fromkeys(word.strip().lower() for word in (text or "").split(",") if word.strip()))
     for name in names:

@@ -1,10 +1,12 @@
 """Options of `duiit experiment`: what the trainings of a comparison have in common, and how they are run."""
 import argparse
+import sys
+from collections.abc import Sequence
 
 from duiit.options import presets
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, POSITIVE, SEED, OptionParser, option_actions
+from duiit.options.parsing import COUNT, POSITIVE, SEED, ArgumentGroup, OptionParser, option_actions
 from duiit.util.errors import UserError
 
 # Of the options that are shared with training, those that a comparison sets itself.
@@ -14,7 +16,7 @@ OWN = {"dataroot", "sources", "split_seed", "dataset_mode", "direction", "seed",
 class ExperimentOptions(CommandOptions):
     """`given` keeps what the command line says, for every training to take over; `preset_values` the whole preset."""
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Experiment")
         g.add_argument("--output", help="folder of the experiment; one that is there already is gone on with")
         g.add_argument("--methods", help="methods to compare, with commas: names, families such as duiit, or .toml "
@@ -32,9 +34,9 @@ class ExperimentOptions(CommandOptions):
                        help="TOML file with published figures to show beside these, or none (default: the paper's, "
                             "for its methods; docs/experiments.md)")
         self._execution(parser.add_argument_group("Running"))
-        BaseOptions._data(self, parser.add_argument_group("Data"))
-        BaseOptions._images(self, parser.add_argument_group("Images"))
-        BaseOptions._labels(self, parser.add_argument_group("Labels and splits"))
+        BaseOptions._data(parser.add_argument_group("Data"))
+        BaseOptions._images(parser.add_argument_group("Images"))
+        BaseOptions._labels(parser.add_argument_group("Labels and splits"))
         # The paper's split of 2,438 images: 1,887 to train on, 271 to validate, 280 to test.
         parser.set_defaults(val_fraction=0.111, test_fraction=0.115, batch_size=None)
         own_help = {"dataset_mode": argparse.SUPPRESS, "direction": argparse.SUPPRESS,
@@ -45,7 +47,7 @@ class ExperimentOptions(CommandOptions):
         return parser
 
     @staticmethod
-    def _execution(g):
+    def _execution(g: ArgumentGroup) -> None:
         g.add_argument("--jobs", type=COUNT, default=1,
                        help="trainings at once (0, with slurm: as many as there are)")
         g.add_argument("--executor", default="local", choices=["local", "slurm"],
@@ -59,7 +61,7 @@ class ExperimentOptions(CommandOptions):
         g.add_argument("--report_only", action="store_true", help="make the report anew from what is there")
         g.add_argument("--verbose", action="store_true", help="more messages")
 
-    def declare(self, argv):
+    def declare(self, argv: Sequence[str]) -> OptionParser:
         parser = self.initialize(OptionParser(argv))
         given, _ = parser.given()
         self._use_plugins(given, {}, {})
@@ -69,7 +71,8 @@ class ExperimentOptions(CommandOptions):
         parser.layers = presets.check(own, parser, given.get("preset"))
         return parser
 
-    def gather_options(self, argv=None):
+    def gather_options(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
+        argv = sys.argv[1:] if argv is None else argv
         opt = super().gather_options(argv)
         parser = self.declare(argv)
         given, _ = parser.given()
@@ -83,7 +86,7 @@ class ExperimentOptions(CommandOptions):
                 raise UserError(f"--{name}: an experiment has one folder a modality; say --target and --sources")
         return opt
 
-    def finish(self, opt):
+    def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.phase, opt.isTrain = "train", False
         if not opt.output:
             raise UserError("--output is missing: name the folder that the experiment is to be kept in")

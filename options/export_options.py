@@ -1,4 +1,7 @@
 """Options of `duiit export`."""
+from argparse import Namespace
+
+from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.errors import UserError
 
@@ -6,7 +9,7 @@ FORMATS = ("onnx", "torchscript", "pt2")
 
 
 class ExportOptions(RunOptions):
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Exporting")
         g.add_argument("--net", default="G", choices=["G", "P"], help="G: source to target; P: the label's predictor")
         g.add_argument("--source", help="the source's modality (needed only where the run has several)")
@@ -15,7 +18,7 @@ class ExportOptions(RunOptions):
         g.add_argument("--output", help="file to write; what it takes and gives is written beside it as .json")
         return super().initialize(parser)
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         super().check(opt)
         if not opt.output:
             raise UserError("--output is missing: name the file to write")

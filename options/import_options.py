@@ -1,8 +1,11 @@
 """Options of `duiit import`."""
 import argparse
+from collections.abc import Collection, Sequence
+from os import PathLike
 from pathlib import Path
 
 from duiit.options.base_options import BaseOptions
+from duiit.options.parsing import OptionParser
 from duiit.util.errors import UserError
 
 # Read off the weights where they are not given.
@@ -10,7 +13,7 @@ INFERRED = ("netG", "ngf", "input_nc", "output_nc", "norm", "no_dropout", "upsam
             "netP", "task")
 
 
-def value_range(text):
+def value_range(text: str) -> tuple[float, float]:
     """`LOW,HIGH` -> (low, high)."""
     try:
         low, high = (float(part) for part in str(text).split(","))
@@ -24,7 +27,7 @@ def value_range(text):
 class ImportOptions(BaseOptions):
     """What `duiit train` would have been given: it becomes the new run's train_opt.json."""
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Importing")
         g.add_argument("--from", dest="from_dir", metavar="DIR",
                        help="folder with the networks: <epoch>_net_G_A.pth, <epoch>_net_G_B.pth, …")
@@ -38,18 +41,18 @@ class ImportOptions(BaseOptions):
         parser.set_defaults(model=_model_of(networks_in(folder, epoch)), target=None)
         return parser
 
-    def declare(self, argv):
+    def declare(self, argv: Sequence[str]) -> OptionParser:
         parser = super().declare(argv)
         known = {a.dest for a in parser._actions}
         self.fallbacks = {name: parser.get_default(name) for name in INFERRED if name in known}
         parser.set_defaults(**dict.fromkeys(self.fallbacks))
         return parser
 
-    def finish(self, opt):
+    def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.fallbacks = self.fallbacks      # for what neither the words nor the weights say
         return super().finish(opt)
 
-    def check_data(self, opt):
+    def check_data(self, opt: argparse.Namespace) -> None:
         if not opt.from_dir:
             raise UserError("--from is missing: name the folder that holds the networks")
         if not Path(opt.from_dir).is_dir():
@@ -58,7 +61,7 @@ class ImportOptions(BaseOptions):
             raise UserError(f"--dataroot {opt.dataroot}: no such folder")
 
 
-def networks_in(folder, epoch):
+def networks_in(folder: str | PathLike[str] | None, epoch: str) -> dict[str, Path]:
     """{network's name: its file} for the files <epoch>_net_<name>.pth of a folder."""
     if not folder or not Path(folder).is_dir():
         return {}
@@ -66,7 +69,7 @@ def networks_in(folder, epoch):
     return {p.stem.removeprefix(f"{epoch}_net_"): p for p in files if p.name.startswith(f"{epoch}_net_")}
 
 
-def _model_of(names):
+def _model_of(names: Collection[str]) -> str:
     """The model that networks of these names belong to; duiit is cycle_gan with a predictor."""
     if "P" in names:
         return "duiit" if any(n.startswith("G_A") for n in names) else "predictor"

@@ -1,11 +1,13 @@
 """Options of `duiit predict`."""
-from duiit.options.parsing import FRACTION
+from argparse import Namespace
+
+from duiit.options.parsing import FRACTION, OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.errors import UserError
 
 
 class PredictOptions(RunOptions):
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Predicting")
         g.add_argument("--input", help="a file, a folder, a DICOM series or a NIfTI volume of the target modality")
         g.add_argument("--output", help="where to write: .csv or .json (default: CSV to the screen)")
@@ -16,7 +18,7 @@ class PredictOptions(RunOptions):
         g.add_argument("--per_slice", action="store_true", help="one row a slice instead of one a scan")
         return super().initialize(parser)
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         super().check(opt)
         if not opt.input:
             raise UserError("--input is missing: name the scan or the folder of scans to predict from")

@@ -5,9 +5,13 @@ models that translate, `[predictor]` for the others, `[start]` for the training 
 `[method]` says of a comparison's method what no option says (duiit_cli/experiments/planning/methods.py). Such a file
 speaks of several models, so it may name options that the one at hand does not have.
 """
+import argparse
 import tomllib
+from collections.abc import Collection, Mapping
 from functools import cache
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.options.parsing import check_value, nearest, option_actions
 from duiit.util.errors import UserError
@@ -16,23 +20,23 @@ FOLDER = Path(__file__).parent / "presets"
 TABLES = ("method", "translator", "start", "predictor")
 
 
-def names():
+def names() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml"))
 
 
 @cache
-def scales():
+def scales() -> list[str]:
     """Names of the presets that are not a method's: sizes and schedules for any."""
     return [n for n in names() if "method" not in read(n)]
 
 
-def path_of(name_or_file):
+def path_of(name_or_file: str | PathLike[str]) -> Path:
     """The file of a preset: one of ours by its name, or the user's own."""
     path = Path(name_or_file)
     return path if path.suffix == ".toml" else FOLDER / f"{name_or_file}.toml"
 
 
-def read(name_or_file):
+def read(name_or_file: str | PathLike[str]) -> dict[str, Any]:
     """The preset's {option: value}, unchecked. Raises UserError for a name, a file or a syntax that is wrong."""
     path = path_of(name_or_file)
     if not path.is_file():
@@ -50,32 +54,33 @@ def read(name_or_file):
             for k, value in values.items()}
 
 
-def top(values):
+def top(values: Mapping[str, Any]) -> dict[str, Any]:
     """What holds for every training."""
     return {k: v for k, v in values.items() if not isinstance(v, dict)}
 
 
-def of_training(values, model=None):
+def of_training(values: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
     """{option: value} for one training: the top, and the table of the model, or the file's first one.
 
     model: name of the model that is asked for, or None.
     """
     tables = {k: v for k, v in values.items() if k in ("translator", "predictor")}
     if model is None:
-        table = next(iter(tables.values()), {})
+        table: dict[str, Any] = next(iter(tables.values()), {})
     else:
         table = tables.get(kind_of(model), {}) if tables else {}
     return {**top(values), **table}
 
 
-def kind_of(model):
+def kind_of(model: str) -> str:
     """`translator` or `predictor`: which table speaks of the model of this name. Raises UserError."""
     from duiit.models import find_model_using_name  # late: it imports torch
 
     return "translator" if hasattr(find_model_using_name(model), "translator") else "predictor"
 
 
-def check(values, parser, name_or_file, model=None, left_out=()):
+def check(values: Mapping[str, Any], parser: argparse.ArgumentParser, name_or_file: str | PathLike[str] | None,
+          model: str | None = None, left_out: Collection[str] = ()) -> dict[str, Any]:
     """The preset's values, each checked against the option it names. model: whose options they are, for the message.
     left_out: options that other models have, which the preset may name in vain."""
     actions = {a.dest: a for a in option_actions(parser) if a.dest != "preset"}

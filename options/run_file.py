@@ -1,6 +1,9 @@
 """`train_opt.json`, the options of a run, and `facts.json`, what its data said, for the programs that come after."""
 import json
+from argparse import Namespace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.options.parsing import nearest
 from duiit.util import facts
@@ -12,7 +15,7 @@ FACTS = "facts.json"
 MANY = 10               # so many runs are listed where one is not found
 
 
-def write(folder, opt, version):
+def write(folder: str | PathLike[str], opt: Namespace, version: str) -> None:
     """Writes every option of `opt` that JSON can hold (lists, text, numbers), and what the data said."""
     write_json(Path(folder) / FACTS, opt.facts.said())      # first: a run has begun once its options are there
     options = {k: v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
@@ -20,7 +23,7 @@ def write(folder, opt, version):
     write_text(Path(folder) / NAME, text + "\n")
 
 
-def _is_plain(value):
+def _is_plain(value: object) -> bool:
     if isinstance(value, (list, tuple)):
         return all(_is_plain(v) for v in value)
     if isinstance(value, dict):
@@ -28,13 +31,13 @@ def _is_plain(value):
     return value is None or isinstance(value, (bool, int, float, str))
 
 
-def read(checkpoints_dir, name):
+def read(checkpoints_dir: str | PathLike[str], name: str) -> dict[str, Any]:
     """The options of the run `name`. Raises UserError if there is no such run or its file is damaged."""
     options, older = _recorded(checkpoints_dir, name)
     return {k: v for k, v in options.items() if not (older and k in facts.NAMES)}
 
 
-def read_facts(checkpoints_dir, name):
+def read_facts(checkpoints_dir: str | PathLike[str], name: str) -> facts.Facts:
     """What the data of the run `name` said. Raises UserError as `read` does."""
     options, older = _recorded(checkpoints_dir, name)
     path = Path(checkpoints_dir) / name / FACTS
@@ -46,7 +49,7 @@ def read_facts(checkpoints_dir, name):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 
 
-def _recorded(checkpoints_dir, name):
+def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str, Any], bool]:
     """(all values of train_opt.json, whether the facts are among them, as before they had a file of their own)."""
     root = Path(checkpoints_dir)
     path = root / name / NAME
@@ -59,7 +62,7 @@ def _recorded(checkpoints_dir, name):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 
 
-def _known(name, root):
+def _known(name: str, root: Path) -> str:
     runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
     if not runs:
         return "no run is there yet; `duiit train` makes one, --checkpoints_dir says where to look"

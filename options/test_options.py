@@ -1,6 +1,8 @@
 """Options of the commands that work on a trained run: test, translate and predict."""
+from argparse import Namespace
+
 from duiit.options.base_options import BaseOptions
-from duiit.options.parsing import WEIGHT, Bounded
+from duiit.options.parsing import WEIGHT, Bounded, OptionParser
 from duiit.util.errors import UserError
 
 
@@ -10,7 +12,7 @@ class RunOptions(BaseOptions):
     from_run = True
     phase = "test"
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
         parser.set_defaults(batch_size=16)      # no gradients are kept: a batch costs little memory
         return parser
@@ -21,7 +23,7 @@ class TestOptions(RunOptions):
 
     __test__ = False                            # not a test class, whatever its name
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Testing")
         g.add_argument("--results_dir", default="./results/", help="where results are written")
         g.add_argument("--phase", default="test", choices=["train", "val", "test"], help="part of the split to test on")
@@ -32,7 +34,7 @@ class TestOptions(RunOptions):
                                        "(default: <dataroot>/truth/<source>, if it is there)")
         return super().initialize(parser)
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         super().check(opt)
         if not opt.dataroot:
             raise UserError(f"--dataroot is missing: the run {opt.name} was imported without one; name the images to "

@@ -1,7 +1,11 @@
 """Options of `duiit train`, and which of them may differ when a run goes on."""
+from argparse import Namespace
+from collections.abc import Mapping
+from typing import Any
+
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import OWN_TO_THE_CALL, CommandOptions
-from duiit.options.parsing import COUNT, POSITIVE, WEIGHT, Bounded
+from duiit.options.parsing import COUNT, POSITIVE, WEIGHT, ArgumentGroup, Bounded, OptionParser
 from duiit.util.errors import UserError
 
 # What a run may go on with another value of: where things are, how fast it goes, what is written and when it stops.
@@ -12,7 +16,7 @@ MAY_CHANGE = OWN_TO_THE_CALL | {
     "display_winsize", "update_html_freq", "no_html", "max_steps", "early_stop", "on_nan"}
 
 
-def changed(opt, recorded):
+def changed(opt: Namespace, recorded: Mapping[str, Any]) -> list[str]:
     """Names of the options that are not what the run `recorded` and may not change."""
     values = {k: list(v) if isinstance(v, tuple) else v for k, v in vars(opt).items()}
     return [k for k, v in recorded.items() if k not in MAY_CHANGE and k in values and values[k] != v]
@@ -22,14 +26,14 @@ class TrainOptions(BaseOptions):
     isTrain = True
     phase = "train"
 
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
         self._schedule(parser.add_argument_group("Training"))
         self._saving(parser.add_argument_group("Saving and resuming"))
         self._watching(parser.add_argument_group("Watching"))
         return parser
 
-    def _schedule(self, g):
+    def _schedule(self, g: ArgumentGroup) -> None:
         g.add_argument("--n_epochs", type=COUNT, default=100, help="epochs at the initial learning rate")
         g.add_argument("--n_epochs_decay", type=COUNT, default=100, help="epochs in which the rate falls to zero")
         g.add_argument("--steps_per_epoch", type=COUNT, default=0,
@@ -43,7 +47,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--gan_mode", default="lsgan", choices=["lsgan", "vanilla", "wgangp"], help="adversarial loss")
         g.add_argument("--pool_size", type=COUNT, default=50, help="translated images kept for the critics")
 
-    def _saving(self, g):
+    def _saving(self, g: ArgumentGroup) -> None:
         g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")
         g.add_argument("--save_epoch_freq", type=POSITIVE, default=5, help="keep the weights of every Nth epoch")
         g.add_argument("--save_by_iter", action="store_true", help="name the latest weights by their step")
@@ -57,7 +61,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--phase", default="train", choices=["train"],
                        help="which part of the split to train on")
 
-    def _watching(self, g):
+    def _watching(self, g: ArgumentGroup) -> None:
         g.add_argument("--print_freq", type=POSITIVE, default=100, help="write the losses every N steps")
         g.add_argument("--val_freq", type=COUNT, default=1, help="validate every N epochs (0: never)")
         g.add_argument("--early_stop", type=COUNT, default=0,
@@ -73,7 +77,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--update_html_freq", type=POSITIVE, default=1000, help="update the web page every N steps")
         g.add_argument("--no_html", action="store_true", help="no web page of the training")
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         super().check(opt)
         if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
             raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "

@@ -1,11 +1,13 @@
 """Options of `duiit translate`."""
-from duiit.options.parsing import COUNT
+from argparse import Namespace
+
+from duiit.options.parsing import COUNT, OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.errors import UserError
 
 
 class TranslateOptions(RunOptions):
-    def initialize(self, parser):
+    def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Translating")
         g.add_argument("--input", help="folder (or one file) of source images, with its labels table if there is one")
         g.add_argument("--output", help="folder to write to; it must not exist yet, or be empty")
@@ -26,7 +28,7 @@ class TranslateOptions(RunOptions):
         g.add_argument("--eval", action="store_true", help="generators in eval mode")
         return super().initialize(parser)
 
-    def check(self, opt):
+    def check(self, opt: Namespace) -> None:
         super().check(opt)
         if opt.for_training:
             if opt.format not in ("png", "tiff16"):

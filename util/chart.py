@@ -4,7 +4,7 @@ Each curve gets a panel of its own (losses differ by factors of a thousand), all
 come from the page's CSS, so the charts follow its light or dark theme.
 """
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 import numpy as np
@@ -85,8 +85,8 @@ class _Axis:
         pad = 0.04 * span
         self.low, self.high = (low if low == 0 else low - pad), high + pad
 
-    def __call__(self, value):
-        value = np.log10(value) if self.logarithmic else value
+    def __call__(self, value: float) -> float:
+        value = math.log10(value) if self.logarithmic else value
         return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
     def ticks(self) -> list[float]:
@@ -107,7 +107,8 @@ def nice_ticks(low: float, high: float, wanted: int) -> list[float]:
     return [i * step for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
-def _frame(axis: _Axis, to_x, low_x: float, high_x: float, x_label: str, x_ticks: Sequence[tuple[float, str]]) -> list:
+def _frame(axis: _Axis, to_x: Callable[[float], float], low_x: float, high_x: float, x_label: str,
+           x_ticks: Sequence[tuple[float, str]]) -> list[str]:
     bottom = HEIGHT - BOTTOM
     parts = []
     for tick in axis.ticks():
@@ -124,7 +125,7 @@ def _frame(axis: _Axis, to_x, low_x: float, high_x: float, x_label: str, x_ticks
     return parts
 
 
-def _curve(points: np.ndarray, axis: _Axis, to_x) -> list[str]:
+def _curve(points: np.ndarray, axis: _Axis, to_x: Callable[[float], float]) -> list[str]:
     if len(points) == 1:
         return [f'<circle class="dot" cx="{to_x(points[0, 0]):.1f}" cy="{axis(points[0, 1]):.1f}" r="2.5"/>']
     line = lambda column, rows: " ".join(f"{to_x(row[0]):.1f} {axis(row[column]):.1f}" for row in rows)  # noqa: E731

@@ -9,7 +9,10 @@ import pickle
 import random
 import sys
 import warnings
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -21,11 +24,11 @@ MARK = b"duiit sha256 "
 COMMENT = len(MARK) + 64
 
 
-def save(value, path):
+def save(value: object, path: str | PathLike[str]) -> None:
     """Saves tensors, numbers, text, lists and dicts of these. The same values make the same bytes."""
     with atomic_path(path) as part, part.open("w+b") as file:
         hashing = _Hashing(file)            # given a name, torch writes it into the file: the same weights would differ
-        torch.save(_canonical(value), hashing)
+        torch.save(_canonical(value), cast("IO[bytes]", hashing))     # which has of a file what torch uses
         # The archive's last two bytes are the length of its comment, which was none.
         file.seek(-2, os.SEEK_END)
         file.write(COMMENT.to_bytes(2, "little") + MARK + hashing.digest.hexdigest().encode())
@@ -34,15 +37,15 @@ def save(value, path):
 class _Hashing:
     """A file that is hashed as it is written."""
 
-    def __init__(self, file):
+    def __init__(self, file: BinaryIO) -> None:
         self.file, self.digest, self.flush = file, hashlib.sha256(), file.flush
 
-    def write(self, data):
+    def write(self, data: bytes) -> int:
         self.digest.update(data)
         return self.file.write(data)
 
 
-def _canonical(value):
+def _canonical(value: Any) -> Any:
     """The same values in new containers: pickle writes an object that turns up twice as a reference, and which objects
     are one depends on whether a run was resumed."""
     if isinstance(value, dict):
@@ -54,7 +57,7 @@ def _canonical(value):
     return value.detach() if isinstance(value, torch.Tensor) else value
 
 
-def sealed(path):
+def sealed(path: str | PathLike[str]) -> bool | None:
     """True where the file's checksum is right, False where it is wrong, None where it has none (other programs')."""
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -73,7 +76,7 @@ def sealed(path):
     return digest.hexdigest().encode() == comment[len(MARK):]
 
 
-def load(path, device="cpu"):
+def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> Any:
     """What `save` wrote, onto `device`. Raises UserError where the file is missing, damaged or not plain data."""
     path = Path(path)
     if not path.is_file():
@@ -92,7 +95,7 @@ def load(path, device="cpu"):
         raise UserError(f"{path}: not readable as a checkpoint ({reason[:120]}); use another epoch's") from None
 
 
-def load_weights(net, path, device="cpu"):
+def load_weights(net: torch.nn.Module, path: str | PathLike[str], device: str | torch.device = "cpu") -> None:
     """Loads a plain state dict into `net`. Raises UserError that names the first key that does not fit.
 
     A `module.` that a DataParallel wrapper left before the keys is taken off.
@@ -114,25 +117,27 @@ def load_weights(net, path, device="cpu"):
     net.load_state_dict(state)
 
 
-def _obsolete(net):
+def _obsolete(net: torch.nn.Module) -> set[str]:
     """Keys that instance norms had in checkpoints of PyTorch before 0.4, and that nothing reads."""
     return {f"{name}.{key}" for name, module in net.named_modules()
             if isinstance(module, torch.nn.modules.instancenorm._InstanceNorm) and not module.track_running_stats
             for key in ("running_mean", "running_var", "num_batches_tracked")}
 
 
-def random_state(device="cpu"):
+def random_state(device: str | torch.device = "cpu") -> dict[str, Any]:
     """The state of every global generator a training step may draw from."""
-    state = {"python": random.getstate(), "torch": torch.get_rng_state()}
-    kind, keys, position, has_gauss, gauss = np.random.get_state()      # noqa: NPY002
-    state["numpy"] = [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss]
+    state: dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
+    numbers = np.random.get_state(legacy=False)         # noqa: NPY002
+    kind, twister = numbers["bit_generator"], numbers["state"]
+    state["numpy"] = [kind, torch.from_numpy(twister["key"].astype(np.int64)), twister["pos"], numbers["has_gauss"],
+                      numbers["gauss"]]
     device = torch.device(device)
     if device.type != "cpu":
         state[device.type] = torch.get_device_module(device).get_rng_state(*_numbered(device))
     return state
 
 
-def set_random_state(state, device="cpu"):
+def set_random_state(state: Mapping[str, Any], device: str | torch.device = "cpu") -> None:
     """Goes on where `state` was taken; a device of another kind than then keeps its own generator."""
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
@@ -144,11 +149,11 @@ def set_random_state(state, device="cpu"):
         torch.get_device_module(device).set_rng_state(state[device.type].cpu(), *_numbered(device))
 
 
-def _numbered(device):
+def _numbered(device: torch.device) -> tuple[torch.device, ...]:
     return (device,) if device.type == "cuda" else ()
 
 
-def seed_everything(seed):
+def seed_everything(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)                    # noqa: NPY002
     torch.manual_seed(seed)

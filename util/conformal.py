@@ -6,22 +6,23 @@ with probability at least `level`, and at most 1 / (n + 1) more, whatever the pr
 (Vovk et al. 2005; Lei et al. 2018). The guarantee is on average over new patients and calibrations, not for each.
 """
 import math
+from collections.abc import Collection, Sequence
 
 _ROUNDING = 1e-9        # (n + 1) * level is a whole number in theory where floating point makes it 18.000000000000004
 
 
-def patients_needed(level):
+def patients_needed(level: float) -> int:
     """The fewest calibration patients that can bound an answer at `level` (0 to below 1)."""
     return max(math.ceil(level / (1 - level) - _ROUNDING), 1)
 
 
-def bound(scores, level):
+def bound(scores: Collection[float], level: float) -> float | None:
     """The smallest of the calibration scores, one a patient, that holds at `level`; None where they are too few."""
     rank = max(math.ceil((len(scores) + 1) * level - _ROUNDING), 1)
     return float(sorted(scores)[rank - 1]) if rank <= len(scores) else None
 
 
-def prediction_set(probabilities, limit):
+def prediction_set(probabilities: Sequence[float], limit: float) -> list[int]:
     """Indices of the classes whose score (1 - probability) is within `limit`, the likeliest first; never empty."""
     order = sorted(range(len(probabilities)), key=lambda k: -probabilities[k])
     return order[:1] + [k for k in order[1:] if 1 - probabilities[k] <= limit + _ROUNDING]

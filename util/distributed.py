@@ -7,7 +7,10 @@ networks, some frozen now and then, which DDP's bookkeeping of "one backward a f
 """
 import datetime
 import os
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,33 +20,34 @@ from duiit.util.errors import UserError
 
 PATIENCE = datetime.timedelta(hours=12)     # rank 0 may prepare data for hours; who has died is noticed at once
 BUCKET = 8 * 2**20                          # gradients averaged in one go, so that small ones travel together
-_words = None                               # the group that small messages between the processes go through
+_words: dist.ProcessGroup | None = None     # the group that small messages between the processes go through
+T = TypeVar("T")
 
 
-def launched():
+def launched() -> bool:
     """True in a process that torchrun started."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def rank():
+def rank() -> int:
     return dist.get_rank() if _joined() else 0
 
 
-def ranks():
+def ranks() -> int:
     return dist.get_world_size() if _joined() else 1
 
 
-def is_main():
+def is_main() -> bool:
     """True for the one process that writes logs and checkpoints."""
     return rank() == 0
 
 
-def _joined():
+def _joined() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
-def joined(opt):
+def joined(opt: Namespace) -> Iterator[None]:
     """Connects this process with the others of the run, and gives it a device: sets opt.device and opt.gpu_ids."""
     global _words
     if not launched() or int(os.environ["WORLD_SIZE"]) == 1 or _joined():
@@ -51,7 +55,8 @@ def joined(opt):
         return
     opt.device, opt.gpu_ids = place(opt.device, opt.gpu_ids)
     dist.init_process_group("nccl" if opt.gpu_ids else "gloo", timeout=PATIENCE)
-    _words = dist.new_group(backend="gloo", timeout=PATIENCE) if opt.gpu_ids else None
+    group = dist.new_group(backend="gloo", timeout=PATIENCE) if opt.gpu_ids else None
+    _words = group if isinstance(group, dist.ProcessGroup) else None
     try:
         yield
     except (RuntimeError, OSError) as error:
@@ -64,7 +69,7 @@ def joined(opt):
         _words = None
 
 
-def place(device, gpu_ids):
+def place(device: str, gpu_ids: list[int]) -> tuple[str, list[int]]:
     """(device, gpu_ids) of this process: the GPU of its number on this machine, where GPUs are used."""
     if not device.startswith("cuda"):
         if device == "mps":
@@ -78,7 +83,7 @@ def place(device, gpu_ids):
     return f"cuda:{number}", [number]
 
 
-def _is_lost(error):
+def _is_lost(error: Exception) -> bool:
     """True for the errors that a connection ends in whose other side has died."""
     words = ("closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL", "process group", "recvValue")
     return any(word in str(error) for word in words)
@@ -86,26 +91,26 @@ def _is_lost(error):
 
 # -- words between the processes -----------------------------------------------------------------------------------
 
-def agree(*values):
+def agree(*values: int) -> list[int]:
     """The largest of each value among the processes, so that all do the same: whole numbers, True being 1."""
-    values = [int(v) for v in values]
+    numbers = [int(v) for v in values]
     if ranks() == 1:
-        return values
-    tensor = torch.tensor(values)
+        return numbers
+    tensor = torch.tensor(numbers)
     dist.all_reduce(tensor, dist.ReduceOp.MAX, group=_words)
     return tensor.tolist()
 
 
-def gather(value):
+def gather(value: T) -> list[T]:
     """[value of each process], in all of them."""
     if ranks() == 1:
         return [value]
-    found = [None] * ranks()
+    found: list[Any] = [None] * ranks()
     dist.all_gather_object(found, value, group=_words)
     return found
 
 
-def mean(numbers):
+def mean(numbers: dict[str, float]) -> dict[str, float]:
     """{name: number} -> {name: its mean over the processes}."""
     if ranks() == 1:
         return numbers
@@ -114,11 +119,12 @@ def mean(numbers):
     return dict(zip(numbers, (tensor / ranks()).tolist(), strict=True))
 
 
-def from_main(work):
+def from_main(work: Callable[[], T]) -> T:
     """What `work()` gives in the first process, in all of them. A UserError there ends the others without a word."""
     if ranks() == 1:
         return work()
-    answer, error = [None], None
+    answer: list[Any] = [None]
+    error = None
     if is_main():
         try:
             answer = [("done", work())]
@@ -130,25 +136,26 @@ def from_main(work):
     return _unless_failed(answer[0] is None, answer)[0][1]
 
 
-def first_here(work):
+def first_here(work: Callable[[], T]) -> T:
     """`work()` in every process, those that are first on their machine before the others: for what leaves a cache."""
     if ranks() == 1:
         return work()
-    value, error = None, None
+    values: list[T] = []
+    error = None
     for turn in (True, False):
         if (int(os.environ.get("LOCAL_RANK", 0)) == 0) is turn:
             try:
-                value = work()
+                values.append(work())
             except UserError as caught:
                 error = caught
         failed, = agree(error is not None)
         if error:
             raise error
-        _unless_failed(failed, None)
-    return value
+        _unless_failed(bool(failed), None)
+    return values[0]
 
 
-def _unless_failed(failed, value):
+def _unless_failed(failed: bool, value: T) -> T:
     if failed:
         raise SystemExit(2)             # the process that failed says why
     return value
@@ -156,7 +163,7 @@ def _unless_failed(failed, value):
 
 # -- networks ------------------------------------------------------------------------------------------------------
 
-def unite(net):
+def unite(net: nn.Module) -> None:
     """Makes a network the same in all processes, and its batch normalisation one over all of them."""
     if ranks() == 1:
         return
@@ -167,7 +174,7 @@ def unite(net):
             module.__class__ = SharedBatchNorm      # the very same weights and keys, another forward
 
 
-def average(gradients):
+def average(gradients: Iterable[torch.Tensor]) -> None:
     """Replaces each tensor by its mean over the processes."""
     if ranks() == 1:
         return
@@ -179,8 +186,9 @@ def average(gradients):
             gradient.copy_(part.view_as(gradient))
 
 
-def _buckets(tensors):
-    bucket, size = [], 0
+def _buckets(tensors: Iterable[torch.Tensor]) -> Iterator[list[torch.Tensor]]:
+    bucket: list[torch.Tensor] = []
+    size = 0
     for tensor in tensors:
         if bucket and (size + tensor.numel() > BUCKET or tensor.dtype != bucket[0].dtype):
             yield bucket
@@ -191,7 +199,7 @@ def _buckets(tensors):
         yield bucket
 
 
-def share(count):
+def share(count: torch.Tensor) -> torch.Tensor:
     """A count's mean over the processes: what a sum over one process's samples is divided by, so that the mean of the
     processes' values is the sum over all samples divided by the count of all."""
     if ranks() == 1:
@@ -205,13 +213,13 @@ class _Sum(torch.autograd.Function):
     """The sum of a tensor over the processes; its gradient is the sum of theirs."""
 
     @staticmethod
-    def forward(ctx, tensor):
+    def forward(ctx: Any, tensor: torch.Tensor) -> torch.Tensor:
         tensor = tensor.clone()
         dist.all_reduce(tensor)
         return tensor
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         gradient = gradient.contiguous().clone()
         dist.all_reduce(gradient)
         return gradient
@@ -220,10 +228,10 @@ class _Sum(torch.autograd.Function):
 class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation over the batches of all processes, on any device (torch's own is for GPUs only)."""
 
-    def _check_input_dim(self, images):
+    def _check_input_dim(self, images: torch.Tensor) -> None:
         pass
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training or ranks() == 1:
             return super().forward(x)
         mean, variance, count = _moments(x)
@@ -235,14 +243,15 @@ class SharedBatchNorm(nn.modules.batchnorm._BatchNorm):
         return (y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y).to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean, variance):
+    def _follow(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         self.num_batches_tracked += 1
         share = self.momentum if self.momentum is not None else 1 / float(self.num_batches_tracked)
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
         self.running_var.lerp_(variance.to(self.running_var.dtype), share)
 
 
-def _moments(x):
+def _moments(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """(mean (C,), variance (C,), values a channel) of x (N, C, …) over all processes, by one exchange.
 
     Means and variances travel, not sums of squares, whose difference would lose the digits that matter.

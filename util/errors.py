@@ -1,6 +1,7 @@
 """The one exception that is meant for the user's eyes: a single line that names what is wrong and what to do."""
 import logging
 import sys
+from typing import NoReturn
 
 
 class UserError(Exception):
@@ -11,7 +12,7 @@ class UserError(Exception):
     """
 
 
-def fail(message, code=2):
+def fail(message: object, code: int = 2) -> NoReturn:
     """Ends the process with one line on standard error."""
     logging.getLogger(__name__).error("%s", " ".join(str(message).split()))
     sys.exit(code)

@@ -3,7 +3,10 @@
 A data set says it once, when training begins, as `opt.facts`; models read it there. It is kept in the run's folder as
 facts.json (options/run_file.py), for test, translate, predict and the others.
 """
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from os import PathLike
+from typing import Any
 
 from duiit.util.errors import UserError
 
@@ -23,13 +26,13 @@ class Facts:
     labels_known: int | None = None
     label_mean: float | None = None
     label_std: float | None = None
-    label_stats: dict | None = None
-    classes: tuple | None = None
-    target_range: tuple | None = None
+    label_stats: Mapping[str, Mapping[str, Any]] | None = None
+    classes: tuple[str, ...] | None = None
+    target_range: tuple[float, float, str] | None = None
     batches_in_epoch: int | None = None
     file: str | None = field(default=None, compare=False)
 
-    def need(self, name):
+    def need(self, name: str) -> Any:
         """The fact of that name. Raises UserError where it is not known."""
         value = getattr(self, name)
         if value is None and self.file:
@@ -40,7 +43,7 @@ class Facts:
                             "DUIIT's own, or see docs/plugins.md on opt.facts")
         return value
 
-    def said(self):
+    def said(self) -> dict[str, Any]:
         """{name: value} of what is known, as JSON has it."""
         values = {k: v for k, v in asdict(self).items() if v is not None and k != "file"}
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
@@ -49,7 +52,7 @@ class Facts:
 NAMES = tuple(f.name for f in fields(Facts) if f.name != "file")
 
 
-def from_json(values, file):
+def from_json(values: Mapping[str, Any], file: str | PathLike[str]) -> Facts:
     """What `said` gave, and was written into `file` among other `values`."""
-    known = {k: v for k, v in values.items() if k in NAMES}
-    return Facts(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()}, file=str(file))
+    known: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in NAMES}
+    return Facts(**known, file=str(file))

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from duiit.util.errors import UserError
 
@@ -29,7 +30,7 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
 
 
-def natural_key(name: str | os.PathLike) -> list:
+def natural_key(name: str | os.PathLike[str]) -> list[Any]:
     """Sort key under which `slice2` comes before `slice10`, folder by folder, whatever the case of the letters."""
     text = str(name)
     parts = text.replace("\\", "/").split("/")
@@ -39,7 +40,7 @@ def natural_key(name: str | os.PathLike) -> list:
 
 
 @contextmanager
-def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]:
+def atomic_path(path: str | os.PathLike[str], durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` when the block ends well and is removed when it does not.
 
     The temporary name ends like the real one, so writers that go by the suffix (.png, .nii.gz) work on it. Missing
@@ -66,7 +67,7 @@ def atomic_path(path: str | os.PathLike, durable: bool = True) -> Iterator[Path]
 
 
 @contextmanager
-def atomic_folder(path: str | os.PathLike, force: bool = False) -> Iterator[Path]:
+def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator[Path]:
     """Yield a new, empty folder to fill; it becomes `path` when the block ends well and is removed when it does not.
 
     A folder that already holds something is refused before any work is done, unless `force`: then it is replaced,
@@ -88,24 +89,25 @@ def atomic_folder(path: str | os.PathLike, force: bool = False) -> Iterator[Path
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[Path], object]) -> None:
+def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
     """Call `write(temporary_path)`, then move the result to `path`: for `write_atomically(p, image.save)`."""
     with atomic_path(path) as temporary:
         write(temporary)
 
 
-def write_text(path: str | os.PathLike, text: str, durable: bool = True) -> None:
+def write_text(path: str | os.PathLike[str], text: str, durable: bool = True) -> None:
     """Write `text` as UTF-8, the same bytes on every system."""
     with atomic_path(path, durable) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as file:
         file.write(text)
 
 
-def write_json(path: str | os.PathLike, value: object) -> None:
+def write_json(path: str | os.PathLike[str], value: object) -> None:
     """Write `value` as indented JSON. Numbers that are not finite become null, which JSON has no other word for."""
     write_text(path, json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def write_csv(path: str | os.PathLike, rows: Iterable[Mapping | Sequence], header: Sequence[str] | None = None) -> None:
+def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]],
+              header: Sequence[str] | None = None) -> None:
     """Write rows (mappings or sequences) as a UTF-8 CSV; `header` defaults to the keys of the mappings, in order."""
     rows = list(rows)
     if header is None and rows and isinstance(rows[0], Mapping):
@@ -115,10 +117,10 @@ def write_csv(path: str | os.PathLike, rows: Iterable[Mapping | Sequence], heade
         if header is not None:
             writer.writerow(header)
         for row in rows:
-            writer.writerow([row.get(key, "") for key in header] if isinstance(row, Mapping) else row)
+            writer.writerow([row.get(key, "") for key in header or ()] if isinstance(row, Mapping) else row)
 
 
-def remove_temporaries(folder: str | os.PathLike) -> None:
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
     """Remove the unfinished files that a killed process left anywhere under `folder`, which nobody else writes to."""
     for path in Path(folder).rglob(f"{_TEMPORARY}*"):
         if path.is_file():

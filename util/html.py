@@ -7,7 +7,9 @@ and again costs no more than joining strings.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from os import PathLike
 from pathlib import Path, PurePath
+from typing import Any, SupportsFloat, TypeGuard
 from urllib.parse import quote
 
 from dominate.tags import a, div, figcaption, figure, h2, img, p, table, tbody, td, th, thead, tr
@@ -47,7 +49,8 @@ class HTML:
     `refresh` makes a browser load the page again after so many seconds.
     """
 
-    def __init__(self, web_dir, title: str, refresh: int = 0, filename: str = "index.html") -> None:
+    def __init__(self, web_dir: str | PathLike[str], title: str, refresh: int = 0,
+                 filename: str = "index.html") -> None:
         self.title = title
         self.web_dir = str(web_dir)
         self.img_dir = str(Path(web_dir) / "images")
@@ -77,17 +80,17 @@ class HTML:
         """Add a row of images, `width` pixels wide at most, with captions, each linked to a file beside them."""
         self._sections[-1].append(figures(ims, txts, links, width))
 
-    def add_table(self, rows: Iterable[Mapping | Sequence], header: Sequence[str] | None = None) -> None:
+    def add_table(self, rows: Iterable[Mapping[str, Any] | Sequence[Any]], header: Sequence[str] | None = None) -> None:
         """Add a table; rows are sequences, or mappings whose keys are the header. Numbers stand to the right."""
         rows = list(rows)
         if rows and isinstance(rows[0], Mapping):
             header = list(header or rows[0])
-            rows = [[row.get(key, "") for key in header] for row in rows]
+        lines = [[row.get(key, "") for key in header or ()] if isinstance(row, Mapping) else row for row in rows]
         grid = table()
         if header:
-            numeric = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(header))]
+            numeric = [bool(lines) and all(_is_number(line[i]) for line in lines) for i in range(len(header))]
             grid.add(thead(tr([th(name, cls=_align(number)) for name, number in zip(header, numeric, strict=True)])))
-        grid.add(tbody([tr([td(_cell(value), cls=_align(_is_number(value))) for value in row]) for row in rows]))
+        grid.add(tbody([tr([td(_cell(value), cls=_align(_is_number(value))) for value in line]) for line in lines]))
         self._sections[-1].append(div(grid, cls="scroll").render(pretty=False))
 
     def free_stem(self, stem: str) -> str:
@@ -137,7 +140,7 @@ def _url(name: str) -> str:
     return "images/" + quote(str(name).replace("\\", "/"))
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[SupportsFloat]:
     return not isinstance(value, (str, bool)) and hasattr(value, "__float__")
 
 

@@ -1,5 +1,7 @@
 """A store of past fakes: a critic also sees what the generator made some steps ago (Shrivastava et al. 2017)."""
 import random
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -12,18 +14,18 @@ class ImagePool:
     generator of its own, independent of how many draws others make.
     """
 
-    def __init__(self, pool_size, seed=None):
+    def __init__(self, pool_size: int, seed: int | None = None) -> None:
         self.pool_size = pool_size
-        self.images = []  # each (1, C, H, W)
+        self.images: list[torch.Tensor] = []  # each (1, C, H, W)
         self._own = None if seed is None else random.Random(seed)
 
-    def query(self, images):
+    def query(self, images: torch.Tensor) -> torch.Tensor:
         """(N, C, H, W) -> (N, C, H, W), cut off from the graph; with pool_size 0 the very same tensor."""
         if self.pool_size == 0:
             return images
         return torch.cat([self._swap(image) for image in images.detach().split(1)], 0)
 
-    def _swap(self, image):
+    def _swap(self, image: torch.Tensor) -> torch.Tensor:
         if len(self.images) < self.pool_size:
             self._store(len(self.images), image)
             return image
@@ -35,17 +37,17 @@ class ImagePool:
         self._store(chosen, image)
         return older
 
-    def _store(self, place, image):
+    def _store(self, place: int, image: torch.Tensor) -> None:
         # A copy: a view would keep its whole batch in memory, and in the file when the pool is saved.
         self.images[place:place + 1] = [image.clone()]
 
     # ---- for a training state ---------------------------------------------------------------------------------------
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """The stored images, on the CPU, and the state of the pool's own generator (None when it draws globally)."""
         return {"images": [image.cpu() for image in self.images], "rng": self._own.getstate() if self._own else None}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where `state` was taken. More images than this pool may hold: the first ones are kept."""
         self.images = list(state["images"])[:self.pool_size]
         if self._own and state["rng"] is not None:

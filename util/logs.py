@@ -9,8 +9,12 @@ import sys
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
 
 from duiit.util.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console  # late, where it runs: `duiit --help` must not wait for it
 
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 # Only our own packages speak at INFO: other libraries' chatter stays out unless it is a warning.
@@ -30,7 +34,7 @@ def in_notebook() -> bool:
 
 
 @cache
-def console():
+def console() -> "Console":
     """The one rich console on standard error, shared by messages and progress bars."""
     from rich.console import Console
 
@@ -51,7 +55,7 @@ def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
     warnings.showwarning = _log_warning
 
 
-def log_to_file(path: str | os.PathLike) -> logging.Handler:
+def log_to_file(path: str | os.PathLike[str]) -> logging.Handler:
     """Also append every message, with date and level, to `path`; returns the handler, for removing it again."""
     path = Path(path)
     try:
@@ -67,7 +71,7 @@ def log_to_file(path: str | os.PathLike) -> logging.Handler:
 class _QuietFileHandler(logging.FileHandler):
     """A full disk costs the log its lines, and nobody a page of traceback."""
 
-    def handleError(self, record) -> None:  # noqa: N802 - logging's name
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
         pass
 
 
@@ -95,7 +99,7 @@ class _StderrHandler(logging.Handler):
             self.handleError(record)
 
 
-def _write(stream, line: str) -> None:
+def _write(stream: TextIO | None, line: str) -> None:
     if stream is None:
         return
     try:
@@ -122,7 +126,8 @@ class _OneLine(logging.Formatter):
         return line
 
 
-def _log_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _log_warning(message: Warning | str, category: type[Warning], filename: str, lineno: int,
+                 file: TextIO | None = None, line: str | None = None) -> None:
     """Python's own warnings as one line; where they come from is for `--verbose`."""
     first = next(iter(str(message).strip().splitlines()), category.__name__)
     logging.getLogger("py.warnings").warning("%s", first)

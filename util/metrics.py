@@ -1,10 +1,16 @@
 """How wrong predictions and images are. Plain functions on arrays; missing labels are the caller's to leave out."""
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, TypeVar
+
 import numpy as np
 from scipy import stats
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+Group = TypeVar("Group", bound=Hashable)
+Values = Sequence[Any] | np.ndarray         # numbers, or the names of classes
 
-def regression_errors(predictions, labels):
+
+def regression_errors(predictions: Values, labels: Values) -> dict[str, Any]:
     """Predictions and labels (N,) in label units -> {n, mse, mae, rmse, bias, r2, pearson_r}; {} for N = 0.
 
     bias is the mean of prediction - label. r2 (1 - mse / variance of the labels) is None where the labels do not vary,
@@ -21,7 +27,8 @@ def regression_errors(predictions, labels):
             "pearson_r": float(stats.pearsonr(predictions, labels).statistic) if varied else None}
 
 
-def classification_errors(predictions, labels, probabilities=None, classes=()):
+def classification_errors(predictions: Values, labels: Values, probabilities: Values | None = None,
+                          classes: Iterable[str] = ()) -> dict[str, Any]:
     """Predicted and true class names (N,) -> {n, accuracy, balanced_accuracy}; {} for N = 0.
 
     balanced_accuracy is the mean over the classes that occur of the share of their images that are recognised. With
@@ -36,7 +43,7 @@ def classification_errors(predictions, labels, probabilities=None, classes=()):
     return {"n": len(labels), "accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recalls)), **ranks}
 
 
-def auroc(probabilities, labels, classes):
+def auroc(probabilities: Values, labels: Values, classes: Iterable[str]) -> float | None:
     """Area under the ROC curve, (N, K) probabilities and (N,) class names -> the mean over classes of one against the
     rest; None where no class has images on both sides.
 
@@ -54,16 +61,16 @@ def auroc(probabilities, labels, classes):
     return float(np.mean(areas)) if areas else None
 
 
-def by_group(values, groups):
+def by_group(values: Iterable[Any], groups: Iterable[Group]) -> dict[Group, Any]:
     """Mean of `values` (N,) or (N, K) over each group, in the groups' first order: {group: mean, a number or (K,)}."""
-    members = {}
+    members: dict[Group, list[Any]] = {}
     for value, group in zip(values, groups, strict=True):
         members.setdefault(group, []).append(value)
     means = {group: np.mean(v, axis=0) for group, v in members.items()}
     return {group: m if m.ndim else float(m) for group, m in means.items()}
 
 
-def image_errors(image, truth, data_range):
+def image_errors(image: np.ndarray, truth: np.ndarray, data_range: float) -> dict[str, float]:
     """Two images (H, W) in the same unit -> {mae, psnr (dB), ssim}; data_range: width of the values' range."""
     mae = float(np.mean(np.abs(image - truth)))
     identical = not np.any(image != truth)

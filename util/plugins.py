@@ -12,11 +12,14 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.machinery import PathFinder, SourceFileLoader
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from inspect import isabstract
 from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
 
 from duiit.util.errors import UserError
 
@@ -24,11 +27,13 @@ log = logging.getLogger(__name__)
 VARIABLE = "DUIIT_PLUGINS"
 HOSTS = ("duiit.models", "duiit.data", "duiit.util")        # the packages that a plug-in's files are added to
 TOOLKIT = ("models", "data", "util", "options")             # the names by which the toolkit calls its own
+T = TypeVar("T")
 
 
 # -- the folder ----------------------------------------------------------------------------------------------------
 
-def use(folder, remedy="give the folder that holds models/ and data/, or the files themselves"):
+def use(folder: str | Path | None,
+        remedy: str = "give the folder that holds models/ and data/, or the files themselves") -> None:
     """Brings the plug-ins of `folder` into reach, in place of those of the folder before; None: no plug-ins.
 
     Raises UserError, ending in `remedy`, where there is no such folder.
@@ -46,7 +51,7 @@ def use(folder, remedy="give the folder that holds models/ and data/, or the fil
         log.debug("plug-ins from %s", chosen)
 
 
-def extend(*hosts):
+def extend(*hosts: str) -> None:
     """Lets each package find the plug-ins in use besides its own modules. duiit.models and duiit.data call it when
     they are imported."""
     for host in {*hosts, "duiit.util"}:
@@ -54,16 +59,16 @@ def extend(*hosts):
         path.extend(folder for folder in _folders(host) if folder not in path)
 
 
-def _folders(host):
+def _folders(host: str) -> list[str]:
     """The folders in which plug-ins of one package stand."""
     folder, package = os.environ.get(VARIABLE), host.removeprefix("duiit.")
     if not folder:
         return []
-    flat = any(next(Path(folder).glob(f"*_{kind}.py"), None) for kind in ("model", "dataset"))
+    flat = any(any(Path(folder).glob(f"*_{kind}.py")) for kind in ("model", "dataset"))
     return [str(Path(folder, package))] * Path(folder, package).is_dir() + [folder] * (flat and package != "util")
 
 
-def _forget():
+def _forget() -> None:
     """Takes the folder in use, and what was imported from it, out of every package."""
     for host in HOSTS:
         package = sys.modules.get(host)
@@ -76,9 +81,9 @@ def _forget():
             vars(sys.modules[host]).pop(member, None) if host in HOSTS else None
 
 
-def _is_plugin(file):
+def _is_plugin(file: str | None) -> bool:
     folder = os.environ.get(VARIABLE)
-    return bool(folder and file) and Path(folder) in Path(file).resolve().parents
+    return bool(folder and file and Path(folder) in Path(file).resolve().parents)
 
 
 # -- importing -----------------------------------------------------------------------------------------------------
@@ -87,7 +92,7 @@ class _Finder:
     """Finds modules of the packages above, and has those that are plug-ins loaded by `_Loader`."""
 
     @staticmethod
-    def find_spec(name, path=None, target=None):
+    def find_spec(name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if not (os.environ.get(VARIABLE) and name.startswith(HOSTS)):
             return None
         spec = PathFinder.find_spec(name, path, target)
@@ -103,12 +108,13 @@ class _Loader(SourceFileLoader):
     from a user's own `data` or `models`, in every thread.
     """
 
-    def exec_module(self, module):
-        module.__builtins__ = {**vars(builtins), "__import__": _import}
+    def exec_module(self, module: ModuleType) -> None:
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
 
 
-def _import(name, globals=None, locals=None, fromlist=(), level=0):             # noqa: A002 - Python's names
+def _import(name: str, globals: Mapping[str, object] | None = None, locals: Mapping[str, object] | None = None,
+            fromlist: Sequence[str] = (), level: int = 0) -> ModuleType:             # noqa: A002 - Python's names
     package = name.partition(".")[0]
     if level or package not in TOOLKIT:
         return builtins.__import__(name, globals, locals, fromlist, level)
@@ -121,13 +127,13 @@ sys.meta_path.insert(0, _Finder)
 
 # -- what is in it -------------------------------------------------------------------------------------------------
 
-def names(host, kind):
+def names(host: str, kind: str) -> list[str]:
     """Every foo for which the package, or a plug-in folder, holds a foo_<kind>.py."""
     files = (p for folder in sys.modules[host].__path__ for p in Path(folder).glob(f"*_{kind}.py"))
     return sorted({p.stem.removesuffix(f"_{kind}") for p in files})
 
 
-def find_class(host, name, kind, base, refusal):
+def find_class(host: str, name: str, kind: str, base: type[T], refusal: tuple[str, str]) -> type[T]:
     """The subclass of `base` that <host>/<name>_<kind>.py holds under the name <name><kind>, whatever its case.
 
     Raises UserError: `refusal` names the option and begins every message; its second part says what there is.
@@ -144,28 +150,29 @@ def find_class(host, name, kind, base, refusal):
                         f"{wanted}")
     if isabstract(found[0]):
         raise UserError(f"{option} {name}: {module.__file__}: {found[0].__name__} does not define "
-                        f"{', '.join(sorted(found[0].__abstractmethods__))}")
+                        f"{', '.join(sorted(getattr(found[0], '__abstractmethods__', ())))}")
     return found[0]
 
 
-def load(name):
+def load(name: str) -> ModuleType:
     """The module of that name. A plug-in that cannot be imported becomes one line with its file and the reason."""
     spec = find_spec(name)
-    with blaming(spec.origin if _is_plugin(spec.origin) else None):
+    with blaming(spec.origin if spec and _is_plugin(spec.origin) else None):
         return importlib.import_module(name)
 
 
-def warn_of_namesake(name):
+def warn_of_namesake(name: str) -> None:
     """Says so where a plug-in file is left aside because the project has a module of that name."""
     host, _, stem = name.rpartition(".")
     files = [Path(folder, f"{stem}.py") for folder in _folders(host)]
     for file in files:
-        if file.is_file() and not _is_plugin(find_spec(name).origin):
+        spec = find_spec(name)
+        if file.is_file() and not (spec and _is_plugin(spec.origin)):
             log.warning("%s is not used: DUIIT has a %s of its own; give the plug-in another name", file, stem)
 
 
 @contextmanager
-def blaming(file=None):
+def blaming(file: str | None = None) -> Iterator[None]:
     """An error that comes out of a plug-in's code becomes one line that names the file, the line and the reason.
 
     file: the one to name where the error itself leads to none. Other errors pass unchanged.
@@ -181,7 +188,7 @@ def blaming(file=None):
         raise UserError(f"{place}: {type(error).__name__}: {getattr(error, 'msg', None) or error}") from error
 
 
-def _place(error):
+def _place(error: Exception) -> str | None:
     """`file, line N` of the plug-in's code that raised it; None where no plug-in had a part in it."""
     if isinstance(error, SyntaxError) and _is_plugin(error.filename):
         return f"{error.filename}, line {error.lineno}"

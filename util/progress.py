@@ -7,24 +7,29 @@ import logging
 import sys
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import suppress
 from html import escape
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from duiit.util import logs
 
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID  # late, where they run: `duiit --help` must not wait for them
+
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
 LINE_SECONDS = 10.0  # at most one plain line in this time
 NOTEBOOK_SECONDS = 0.5  # at most one change of a notebook's bar in this time
 LATER_SECONDS = 60.0  # and in this time once the work has gone on for long: a run of days should not log 50,000 lines
 _SETTLED_AFTER = 600.0
 
 
-def track(iterable: Iterable, description: str, total: int | None = None, unit: str = "it") -> Iterator:
+def track(iterable: Iterable[T], description: str, total: int | None = None, unit: str = "it") -> Iterator[T]:
     """Yield the items of `iterable` while showing how many are done; `total` defaults to its length, if it has one."""
-    if total is None:
-        with suppress(TypeError):
+    if total is None and isinstance(iterable, Sized):
+        with suppress(TypeError):       # a loader over a stream has a length only by name
             total = len(iterable)
     meter = _Meter(description, total, unit)
     meter.open()
@@ -56,7 +61,7 @@ class TrainProgress:
         self._meter.open()
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         TrainProgress._active -= 1
         self._meter.close()
 
@@ -112,9 +117,9 @@ class _Meter:
         self.note = ""
         self._later = 0  # items that follow after this count is full: the epochs to come
         self._rate = _Rate()
-        self._live = None
-        self._task = None
-        self._cell = None
+        self._live: Progress | None = None
+        self._task: TaskID | None = None
+        self._cell: _NotebookBar | None = None
 
     def open(self) -> None:
         self._opened = self._told = time.monotonic()
@@ -127,13 +132,13 @@ class _Meter:
 
     def restart(self, title: str, later: int) -> None:
         self.title, self._later, self.done = title, later, 0
-        if self._live is not None:
+        if self._live is not None and self._task is not None:
             self._live.reset(self._task, description=title, total=self.total, start=True)
 
     def advance(self, count: int) -> None:
         self.done += count
         self._rate.add(count)
-        if self._live is not None:
+        if self._live is not None and self._task is not None:
             self._live.update(self._task, completed=self.done, facts=self._facts(), note=self.note)
             return
         now = time.monotonic()
@@ -147,7 +152,7 @@ class _Meter:
             self._tell()
 
     def close(self) -> None:
-        if self._live is not None:
+        if self._live is not None and self._task is not None:
             live, self._live = self._live, None
             live.remove_task(self._task)
             _Live.release()
@@ -180,7 +185,8 @@ class _Meter:
 class _NotebookBar:
     """A meter in the output of a notebook's cell; it goes when the work is done, as a terminal's does."""
 
-    _handle = None                          # what is done at once shows no bar
+    def __init__(self) -> None:
+        self._handle: Any = None            # what is done at once shows no bar
 
     def show(self, meter: _Meter | None) -> None:
         from IPython.display import HTML, display
@@ -199,11 +205,11 @@ class _NotebookBar:
 class _Live:
     """The one live display, opened by the first meter and closed by the last."""
 
-    _display = None
+    _display: "Progress | None" = None
     _users = 0
 
     @classmethod
-    def acquire(cls):
+    def acquire(cls) -> "Progress":
         if cls._display is None:
             cls._display = _make_display()
             cls._display.start()
@@ -213,23 +219,24 @@ class _Live:
     @classmethod
     def release(cls) -> None:
         cls._users -= 1
-        if cls._users == 0:
+        if cls._users == 0 and cls._display is not None:
             display, cls._display = cls._display, None
             display.stop()  # also shows the cursor again
 
 
-def _make_display():
-    from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn
+def _make_display() -> "Progress":
+    from rich.console import RenderableType
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
     class Count(ProgressColumn):
-        def render(self, task):
+        def render(self, task: Task) -> Text:
             return Text(f"{task.completed:.0f}" + (f"/{task.total:.0f}" if task.total else ""))
 
     class Display(Progress):
         """Bars, and under them the losses on a line of their own, which may be long."""
 
-        def get_renderables(self):
+        def get_renderables(self) -> Iterable[RenderableType]:
             yield self.make_tasks_table(self.tasks)
             for task in self.tasks:
                 if task.fields.get("note"):

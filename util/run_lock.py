@@ -8,29 +8,34 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from os import PathLike
 from pathlib import Path
+from typing import BinaryIO
 
 from duiit.util.errors import UserError
 
 try:
     import fcntl
+    LOCKS = True
 except ImportError:             # Windows
-    fcntl = None
+    LOCKS = False
 
 log = logging.getLogger(__name__)
 NAME = ".lock"
-_held = set()                   # of this process, whom a record lock does not keep out
+_held: set[Path] = set()        # of this process, whom a record lock does not keep out
 
 
 @contextmanager
-def hold(folder, busy="is training this run; wait for it, stop it, or give another --name"):
+def hold(folder: str | PathLike[str],
+         busy: str = "is training this run; wait for it, stop it, or give another --name") -> Iterator[None]:
     """Holds the lock of the run in `folder` (which exists). Raises UserError that names the process that has it, and
     says what it is `busy` with."""
     path = Path(folder).resolve() / NAME
     if path in _held:
         raise UserError(f"{folder}: this process is training this run already")
-    file = _take(path, busy) if fcntl else None
+    file = _take(path, busy) if LOCKS else None
     _held.add(path)
     try:
         yield
@@ -42,7 +47,7 @@ def hold(folder, busy="is training this run; wait for it, stop it, or give anoth
             file.close()
 
 
-def _take(path, busy):
+def _take(path: Path, busy: str) -> BinaryIO:
     while True:
         file = _open(path)
         try:
@@ -65,14 +70,14 @@ def _take(path, busy):
     return file
 
 
-def _open(path):
+def _open(path: Path) -> BinaryIO:
     try:
         return open(path, "a+b", buffering=0)
     except OSError as error:
         raise UserError(f"{path} could not be opened ({error.strerror}): a run needs a folder to write to") from None
 
 
-def _is_still(path, file):
+def _is_still(path: Path, file: BinaryIO) -> bool:
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except OSError:

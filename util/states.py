@@ -6,8 +6,11 @@ so whatever it says was done is on the disk. A run killed at any moment leaves a
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
@@ -21,13 +24,13 @@ BEST = "best_state.pth"
 class StateFiles:
     """keep: how many of the latest states stay."""
 
-    def __init__(self, folder, keep=2):
+    def __init__(self, folder: str | PathLike[str], keep: int = 2) -> None:
         self.latest = Path(folder) / LATEST
         self.best = Path(folder) / BEST
         self.new = Path(folder) / f"{LATEST}.new"
         self.keep = keep
 
-    def save(self, state, best=False):
+    def save(self, state: Mapping[str, Any], best: bool = False) -> None:
         """Writes `state` as the latest, and as the best too where it is. Raises UserError, and keeps what there was,
         where the disk is full."""
         if best:                # first: a run that goes on from the latest has its best behind it
@@ -38,13 +41,13 @@ class StateFiles:
             checkpoint.save(state, self.new)
         self._move_up()
 
-    def newest(self):
+    def newest(self) -> Path | None:
         """Makes the newest undamaged state the latest: its path, or None where there is none at all. Damaged ones are
         named and put aside.
 
         Raises UserError where every state is damaged.
         """
-        damaged = []
+        damaged: list[Path] = []
         for path in self._all():
             if _is_whole(path):
                 for other in damaged:
@@ -61,23 +64,23 @@ class StateFiles:
                             "the weights of epoch N")
         return None
 
-    def clear(self):
+    def clear(self) -> None:
         """Forgets the states of an earlier attempt: the run begins anew."""
         for path in (*self._all(), self.best):
             path.unlink(missing_ok=True)
 
-    def _numbered(self, number):
+    def _numbered(self, number: int) -> Path:
         return self.latest.with_name(f"{LATEST}.{number}") if number else self.latest
 
-    def _older(self):
+    def _older(self) -> list[Path]:
         """The states behind the latest, newest first: numbers may be missing where some were put aside."""
         numbers = [p.name.rpartition(".")[2] for p in self.latest.parent.glob(f"{LATEST}.*")]
         return [self._numbered(n) for n in sorted(int(n) for n in numbers if n.isdigit())]
 
-    def _all(self):
+    def _all(self) -> list[Path]:
         return [p for p in (self.new, self.latest, *self._older()) if p.is_file()]
 
-    def _move_up(self):
+    def _move_up(self) -> None:
         """Makes the new state the latest, the latest number 1, and so on; what is beyond `keep` goes."""
         for path in reversed(self._older()):
             number = int(path.name.rpartition(".")[2])
@@ -90,13 +93,13 @@ class StateFiles:
         self.new.replace(self.latest)
 
 
-def _is_whole(path):
+def _is_whole(path: Path) -> bool:
     with suppress(OSError):
         return bool(checkpoint.sealed(path))
     return False
 
 
-def _link_or_copy(source, target):
+def _link_or_copy(source: Path, target: Path) -> None:
     """The same bytes under a second name, without writing them twice where the file system can."""
     try:
         os.link(source, target)

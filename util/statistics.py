@@ -2,7 +2,9 @@
 
 What has no value is None, never NaN: nothing of it can slip into a file or a comparison unseen.
 """
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import stats
@@ -22,14 +24,14 @@ class PairedTest:
     high: float | None = None
 
 
-def summary(values):
+def summary(values: Iterable[float]) -> dict[str, Any]:
     """Values (N,) -> {n, mean, sd}. sd is the sample's (divided by N - 1), None for N < 2; mean is None for N = 0."""
     values = np.asarray(list(values), float)
     return {"n": len(values), "mean": float(values.mean()) if len(values) else None,
             "sd": float(values.std(ddof=1)) if len(values) > 1 else None}
 
 
-def paired_t_test(a, b, level=0.95):
+def paired_t_test(a: Iterable[float], b: Iterable[float], level: float = 0.95) -> PairedTest:
     """Student's paired t-test of a (J,) against b (J,): the one behind the paper's tables of p-values.
 
     It takes the J differences for independent. Those of repeated splits are not: see corrected_t_test.
@@ -37,7 +39,8 @@ def paired_t_test(a, b, level=0.95):
     return corrected_t_test(a, b, 0.0, level)
 
 
-def corrected_t_test(a, b, test_train_ratio, level=0.95):
+def corrected_t_test(a: Iterable[float], b: Iterable[float], test_train_ratio: float,
+                     level: float = 0.95) -> PairedTest:
     """The corrected resampled t-test (Nadeau & Bengio 2003, Machine Learning 52) of a (J,) against b (J,).
 
     a[j] and b[j] are two methods' errors on split j; test_train_ratio is n_test / n_train of a split. The splits draw
@@ -50,7 +53,9 @@ def corrected_t_test(a, b, test_train_ratio, level=0.95):
     """
     differences = np.asarray(list(a), float) - np.asarray(list(b), float)
     n = len(differences)
-    mean = float(differences.mean()) if n else None
+    if not n:
+        return PairedTest(n, None)
+    mean = float(differences.mean())
     if n < 2:
         return PairedTest(n, mean)
     if not differences.any():
@@ -63,11 +68,12 @@ def corrected_t_test(a, b, test_train_ratio, level=0.95):
     return PairedTest(n, mean, mean / error, float(2 * stats.t.sf(abs(mean) / error, n - 1)), mean - half, mean + half)
 
 
-def holm(p_values):
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction: p-values (some None) -> as many, adjusted so that the chance of even one false
     finding among them stays below the threshold they are held against. None stays None and is not counted."""
     known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
-    adjusted, reached = [None] * len(p_values), 0.0
+    adjusted: list[float | None] = [None] * len(p_values)
+    reached = 0.0
     for rank, (p, i) in enumerate(known):
         reached = max(reached, min(1.0, p * (len(known) - rank)))
         adjusted[i] = reached

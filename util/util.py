@@ -1,6 +1,9 @@
 """Small helpers under the names that models and data sets written for the upstream toolkit import (`util.util`)."""
 import logging
+from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +14,7 @@ from duiit.util.files import atomic_path
 logger = logging.getLogger(__name__)
 
 
-def tensor2im(input_image, imtype=np.uint8) -> np.ndarray:
+def tensor2im(input_image: Any, imtype: type[np.generic] = np.uint8) -> np.ndarray:
     """The first image of a batch (N, C, H, W), or a single (C, H, W) or (H, W), from [-1, 1] to H x W x 3 in 0..255.
 
     One channel is shown in gray. Two are shown as magenta and green, so that where they agree the picture is gray; of
@@ -37,7 +40,7 @@ def tensor2im(input_image, imtype=np.uint8) -> np.ndarray:
     return pixels.astype(imtype)
 
 
-def save_image(image_numpy: np.ndarray, image_path, aspect_ratio: float = 1.0) -> None:
+def save_image(image_numpy: np.ndarray, image_path: str | PathLike[str], aspect_ratio: float = 1.0) -> None:
     """Write an H x W or H x W x 3 uint8 array; `aspect_ratio` above 1 widens it, below 1 makes it taller."""
     image = Image.fromarray(image_numpy)
     width, height = image.size
@@ -70,18 +73,18 @@ def print_numpy(x: np.ndarray, val: bool = True, shp: bool = False) -> None:
         )
 
 
-def mkdirs(paths) -> None:
+def mkdirs(paths: str | PathLike[str] | Sequence[str | PathLike[str]]) -> None:
     """Make a folder, or each of a list of folders, with their parents."""
-    for path in paths if isinstance(paths, (list, tuple)) else [paths]:
+    for path in [paths] if isinstance(paths, (str, PathLike)) else paths:
         mkdir(path)
 
 
-def mkdir(path) -> None:
+def mkdir(path: str | PathLike[str]) -> None:
     """Make one folder with its parents, unless it is there."""
     Path(path).mkdir(parents=True, exist_ok=True)
 
 
-def str2bool(value) -> bool:
+def str2bool(value: object) -> bool:
     """`yes`, `true`, `t`, `y`, `1`, `on` and their opposites, for options of the form `--flag true`."""
     if isinstance(value, bool):
         return value

@@ -14,7 +14,7 @@ FEWEST = 30             # pixels of the middle: fewer say nothing
 NEEDED = (0.0, 90.0)    # HU that a window has to hold
 
 
-def middle_of(image):
+def middle_of(image: np.ndarray) -> tuple[np.ndarray, int] | None:
     """(mask of the middle of the brain, pixels inside the skull) of a CT slice (H, W) in HU; None where no closed skull
     of a head's size is seen."""
     bone = image >= SKULL
@@ -28,7 +28,7 @@ def middle_of(image):
     return (middle, int(inside.sum())) if middle.sum() >= FEWEST and inside.mean() >= 0.05 else None
 
 
-def fluid_share(image, middle, inside):
+def fluid_share(image: np.ndarray, middle: np.ndarray, inside: int) -> float:
     """Percent of the inside of the skull that is fluid in the middle. image: (H, W) in HU, the slice that `middle_of`
     was asked for or another one of the very same anatomy."""
     values = image[middle]

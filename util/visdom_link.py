@@ -6,6 +6,7 @@ only after a number of further calls, which doubles each time it fails again.
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlparse
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ class VisdomLink:
 
     def __init__(self, server: str, port: int, env: str) -> None:
         self.server, self.port, self.env = server, port, env
-        self._visdom = None
+        self._visdom: Any = None
         self._wait = RETRY_CALLS  # calls to let pass before the next attempt
         self._passed = 0
         self._usable = True
@@ -36,7 +37,7 @@ class VisdomLink:
     def connected(self) -> bool:
         return self._visdom is not None
 
-    def draw(self, action: Callable[[object], object]) -> bool:
+    def draw(self, action: Callable[[Any], object]) -> bool:
         """Call `action` with the visdom client; nothing that goes wrong in it reaches the caller."""
         if self._visdom is None and not self._try_again():
             return False
@@ -71,7 +72,7 @@ class VisdomLink:
         except Exception as error:  # not installed, or installed in a state that does not import
             self._usable = False
             return f"the package cannot be used ({_first_line(error)}), `pip install visdom` brings it"
-        outcome: list = []
+        outcome: list[Any] = []
         where = {"server": self.server, "port": self.port, "env": self.env}
 
         def open_line() -> None:
@@ -95,12 +96,14 @@ class VisdomLink:
         return f"{self.server}:{self.port}"
 
 
-def _client_class():
+def _client_class() -> type[Any]:
     """visdom's client with a time limit on every request. Made late: importing visdom takes a second."""
     from visdom import Visdom
 
     class Client(Visdom):
-        def _handle_post(self, url, data=None):
+        session: Any                # of requests, on which visdom sends all it says
+
+        def _handle_post(self, url: str, data: Any = None) -> str:
             if urlparse(url).hostname in ("localhost", "127.0.0.1", "::1"):
                 self.session.trust_env = False  # a hospital's proxy knows nothing of a server on this machine
             answer = self.session.post(url, data=data or {}, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))

@@ -8,9 +8,11 @@ import logging
 import math
 import re
 import time
-from collections.abc import Mapping
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +31,8 @@ REFRESH_SECONDS = 30
 CURVE_POINTS = 1000  # a visdom plot is sent whole, so that a restarted server has all of it: keep it short
 
 
-def save_images(webpage, visuals, image_path, aspect_ratio=1.0, width=256, name=None, index=0) -> None:
+def save_images(webpage: HTML, visuals: Mapping[str, Any], image_path: Sequence[str], aspect_ratio: float = 1.0,
+                width: int = 256, name: str | None = None, index: int = 0) -> None:
     """Write the images of one input under a heading of a results page, as `<stem>_<label>.png`.
 
     `image_path` is the list of the batch's input paths, of which the one at `index` is shown. `name` is the stem to
@@ -48,7 +51,7 @@ def save_images(webpage, visuals, image_path, aspect_ratio=1.0, width=256, name=
 class Visualizer:
     """One for a run. `opt` is the training options; whatever it leaves out is off."""
 
-    def __init__(self, opt) -> None:
+    def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.name = opt.name
         self.saved = False  # whether this epoch's images are on the page
@@ -79,7 +82,8 @@ class Visualizer:
         """Say that an epoch begins: its first images go onto the page whatever the frequency."""
         self.saved = False
 
-    def display_current_results(self, visuals, epoch, *args, save_result=None, total_iters=None) -> None:
+    def display_current_results(self, visuals: Mapping[str, Any], epoch: int, *args: Any,
+                                save_result: bool | None = None, total_iters: int | None = None) -> None:
         """Show images: `(visuals, epoch, save_result)` or `(visuals, epoch, total_iters, save_result)`."""
         if args and save_result is None:
             save_result = args[-1]
@@ -89,7 +93,7 @@ class Visualizer:
             self.saved = True
             self._update_page(REFRESH_SECONDS, epoch, visuals)
 
-    def plot_current_losses(self, *args, losses=None) -> None:
+    def plot_current_losses(self, *args: Any, losses: Mapping[str, float] | None = None) -> None:
         """Plot losses in visdom: `(epoch, counter_ratio, losses)` or `(total_iters, losses)`."""
         *position, losses = args if losses is None else (*args, losses)
         if self._visdom is None:
@@ -100,7 +104,8 @@ class Visualizer:
             self._curve = self._curve[::2]
         self._visdom.draw(self._draw_losses)
 
-    def print_current_losses(self, epoch, iters, losses, t_comp, t_data, step=None) -> None:
+    def print_current_losses(self, epoch: int, iters: int, losses: Mapping[str, float], t_comp: float, t_data: float,
+                             step: int | None = None) -> None:
         """Append losses to the logs; on the screen too, unless a progress bar shows them there.
 
         `iters` counts within the epoch and `step` since the run began; left out, it is reckoned from what was logged.
@@ -118,10 +123,11 @@ class Visualizer:
 
     def close(self) -> None:
         """At the run's end: bring the page up to date and let browsers stop loading it again."""
-        if self._page is not None:
-            self._update_page(refresh=0)
+        self._update_page(refresh=0)
 
-    def _update_page(self, refresh: int, epoch: int = 0, visuals: Mapping | None = None) -> None:
+    def _update_page(self, refresh: int, epoch: int = 0, visuals: Mapping[str, Any] | None = None) -> None:
+        if self._page is None:
+            return
         try:
             if visuals is not None:
                 self._page.show(epoch, visuals)
@@ -133,7 +139,7 @@ class Visualizer:
         model = getattr(self.opt, "model", "")
         return f"{self.name} ({model})" if model else self.name
 
-    def _draw_images(self, visdom, visuals: Mapping, epoch: int) -> None:
+    def _draw_images(self, visdom: Any, visuals: Mapping[str, Any], epoch: int) -> None:
         images = [tensor2im(tensor).transpose(2, 0, 1) for tensor in visuals.values()]  # each (3, H, W)
         height, width = max(i.shape[1] for i in images), max(i.shape[2] for i in images)
         grid = np.zeros((len(images), 3, height, width), dtype=np.uint8)
@@ -142,11 +148,11 @@ class Visualizer:
         columns = max(1, min(getattr(self.opt, "display_ncols", 4) or len(images), len(images)))
         labels = list(visuals)
         rows = [" | ".join(labels[i : i + columns]) for i in range(0, len(labels), columns)]
-        opts = {"title": f"{self.name}, epoch {epoch}", "caption": " / ".join(rows)}
+        opts: dict[str, Any] = {"title": f"{self.name}, epoch {epoch}", "caption": " / ".join(rows)}
         opts["width"] = columns * getattr(self.opt, "display_winsize", 256)
         visdom.images(grid, nrow=columns, win=self._window("images"), opts=opts)
 
-    def _draw_losses(self, visdom) -> None:
+    def _draw_losses(self, visdom: Any) -> None:
         names = list(dict.fromkeys(name for _, losses in self._curve for name in losses))
         x = np.array([position for position, _ in self._curve])
         y = np.array([[losses.get(name, math.nan) for name in names] for _, losses in self._curve])
@@ -196,7 +202,8 @@ class LossLog:
         lines = self.text_path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
         return [line for line in lines if line.endswith("\n")]
 
-    def add(self, epoch: int, iters: int, losses: Mapping[str, float], t_comp: float, t_data: float, step=None) -> str:
+    def add(self, epoch: int, iters: int, losses: Mapping[str, float], t_comp: float, t_data: float,
+            step: float | None = None) -> str:
         """Log one entry; returns the line."""
         line = f"(epoch: {epoch}, iters: {iters}, time: {t_comp:.3f}, data: {t_data:.3f}) "
         line += "".join(f"{name}: {value:.3f} " for name, value in losses.items())
@@ -255,7 +262,7 @@ class LossLog:
             return False
         return True
 
-    def _complain(self, what) -> None:
+    def _complain(self, what: object) -> None:
         if not self._complained:  # a log is no reason to lose a run; the next checkpoint says if the disk is full
             logger.warning("%s; the run goes on", what)
         self._complained = True
@@ -286,7 +293,7 @@ class EpochPage:
         # A new run under an old name does not show the old run's epochs as its own.
         self._earlier = self._found() if resumed else {}
 
-    def show(self, epoch: int, visuals: Mapping) -> None:
+    def show(self, epoch: int, visuals: Mapping[str, Any]) -> None:
         """Write the images of `epoch` and put them on top."""
         files = []
         for label, tensor in visuals.items():

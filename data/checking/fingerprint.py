@@ -6,12 +6,14 @@ says in words what is unusual. `duiit data check` writes the fingerprint of a da
 its target's training scans, and `duiit predict` flags by it.
 """
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from duiit.data.preparing.intensity import PERCENTILES, intensity_of
-from duiit.data.readers.slice import HU
+from duiit.data.preparing.intensity import PERCENTILES, Intensity, intensity_of
+from duiit.data.readers.slice import HU, Slice
 
 NAME = "dataset_fingerprint.json"
 VERSION = 1
@@ -65,26 +67,27 @@ MEASURES = (
 )
 
 
-def facts_of(slices, window):
+def facts_of(slices: Sequence[Slice], window: Intensity) -> ScanFacts:
     """ScanFacts of one scan's slices, as its modality's `prepare` left them. window: Intensity of CT, for HU."""
     values = np.concatenate([np.ravel(v) for v in _sampled(slices)])
     unit = slices[0].unit
     low, high = (float(v) for v in np.percentile(values, PERCENTILES))
     image = intensity_of(unit, [values], window).normalise(values)
     geometry, shown = slices[0].geometry, image > BACKGROUND
+    rows, columns = slices[0].image.shape[-2:]
     return ScanFacts(
-        unit, *slices[0].image.shape[-2:], len(slices), None if geometry is None else geometry.spacing, low, high,
+        unit, rows, columns, len(slices), None if geometry is None else geometry.spacing, low, high,
         min(float(s.image.min()) for s in slices), float(image.mean()), float(image.std()),
         float(shown.mean()), float(image[shown].mean()) if shown.any() else -1.0, float((image > -BACKGROUND).mean()))
 
 
-def _sampled(slices):
+def _sampled(slices: Sequence[Slice]) -> list[np.ndarray]:
     step = -(-sum(s.image.size for s in slices) // PIXELS)
     step += step > 1 and step % 2 == 0          # rows are mostly even: an odd step goes through all columns
     return [s.image.ravel()[::step] for s in slices]
 
 
-def summarise(facts):
+def summarise(facts: Sequence[ScanFacts]) -> dict[str, Any]:
     """The fingerprint of scans: {scans, units, measures: {name: {low, median, high, scans}}}; low and high are limits.
 
     A limit is FENCE interquartile ranges beyond the quartile (further where scans are few), or the 1st or 99th
@@ -95,7 +98,7 @@ def summarise(facts):
             "measures": {m.name: _limits(values[m.name], m) for m in MEASURES if values[m.name]}}
 
 
-def unlike(facts, fingerprint):
+def unlike(facts: ScanFacts, fingerprint: Mapping[str, Any]) -> list[str]:
     """What of a scan is outside the fingerprint, in words: [] for a scan like those it was made of."""
     reasons = []
     if facts.unit not in fingerprint["units"]:
@@ -110,7 +113,7 @@ def unlike(facts, fingerprint):
     return reasons
 
 
-def _value(facts, name):
+def _value(facts: ScanFacts, name: str) -> float | None:
     """One measure of a scan; None where it has none (no spacing, no absolute unit)."""
     if name in ("lowest", "highest"):
         return (facts.low if name == "lowest" else facts.high) if facts.unit == HU else None
@@ -122,7 +125,7 @@ def _value(facts, name):
     return {"pixel_mm": row, "slice_mm": between, "field_mm": max(row * facts.rows, column * facts.columns)}[name]
 
 
-def _limits(values, measure):
+def _limits(values: Sequence[float], measure: Measure) -> dict[str, float]:
     scale = np.log(np.maximum(values, 1e-6)) if measure.ratio else np.asarray(values, float)
     floor = np.log(measure.floor) if measure.ratio else measure.floor
     first, lower, median, upper, last = np.percentile(scale, (1, 25, 50, 75, 99))

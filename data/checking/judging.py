@@ -1,8 +1,14 @@
 """What a check finds wrong within one modality: its images, its labels, its units, and how patients were told apart."""
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 
+from duiit.data.checking.modality_check import ModalityCheck
+from duiit.data.checking.scan_survey import Found, SliceFound
 from duiit.data.readers import natural_key
-from duiit.data.readers.slice import HU
+from duiit.data.readers.slice import HU, Label
 from duiit.util.problems import counted, listed
 
 AGE_LIMIT = 120.0
@@ -13,13 +19,13 @@ SCALES = 1.5            # fields of view that differ by more show anatomy at vis
 FLAT = 5                # so many single images beside each other, each taken for a patient, are suspicious
 
 
-def judge(check):
+def judge(check: ModalityCheck) -> None:
     """Adds to a ModalityCheck what is wrong with what it has found."""
     for part in (_images, _scales, _missing_labels, _impossible_labels, _far_labels, _classes, _units, _flat_folder):
         part(check)
 
 
-def _images(check):
+def _images(check: ModalityCheck) -> None:
     r = check.report
     if r.slices and r.empty_slices == r.slices and not check.opt.keep_empty:
         check.add("error", check.folder, "every slice is constant or almost empty",
@@ -29,14 +35,14 @@ def _images(check):
                   "they are left out of training; --keep_empty takes them all the same")
 
 
-def _scales(check):
+def _scales(check: ModalityCheck) -> None:
     r = check.report
     if len(r.sizes) > 1:
         check.add("warning", check.folder, f"mixed image sizes: {listed(r.sizes)}",
                   "all are brought to --load_size; look whether the scale differs too")
     fields = {f.scan: f.facts.spacing[0] * f.facts.rows for f in check.found if f.facts and f.facts.spacing}
     if fields:
-        small, large = min(fields, key=fields.get), max(fields, key=fields.get)
+        small, large = min(fields, key=lambda scan: fields[scan]), max(fields, key=lambda scan: fields[scan])
         if fields[large] > SCALES * fields[small] > 0:
             check.add("warning", check.folder, f"fields of view from {fields[small]:.0f} mm ({small}) to "
                       f"{fields[large]:.0f} mm ({large})",
@@ -45,10 +51,10 @@ def _scales(check):
 
 # -- labels ------------------------------------------------------------------------------------------------------
 
-def _missing_labels(check):
+def _missing_labels(check: ModalityCheck) -> None:
     labels = check.report.labels
     if not labels.get("count"):
-        if check.unmatched:
+        if check.unmatched and check.labels:
             check.add("warning", check.labels.path, f"its ids ({listed(check.unmatched)}) are none of the patients "
                       f"({listed(_patients(check))})", "spell them alike, or see --id_column and --patient_regex")
         else:
@@ -60,7 +66,7 @@ def _missing_labels(check):
                   "their images train the translator and are left out of the predictor's loss")
 
 
-def _impossible_labels(check):
+def _impossible_labels(check: ModalityCheck) -> None:
     """Ages: those of a column that says so, or of DICOM headers."""
     if check.opt.task != "regression" or (check.labels is not None and not check.labels.is_age):
         return
@@ -70,7 +76,7 @@ def _impossible_labels(check):
                   f"correct those below 0 or above {AGE_LIMIT:g} years; leave unknown ones empty")
 
 
-def _far_labels(check):
+def _far_labels(check: ModalityCheck) -> None:
     known = _by_patient(check)
     if check.opt.task != "regression" or len(known) < 4:
         return
@@ -86,8 +92,8 @@ def _far_labels(check):
                   "correct typing errors; leave unknown ones empty instead of a code such as 999")
 
 
-def _classes(check):
-    members = {}
+def _classes(check: ModalityCheck) -> None:
+    members: dict[Label, set[str]] = {}
     for s in _slices(check):
         if s.label is not None and check.opt.task == "classification":
             members.setdefault(s.label, set()).add(s.patient)
@@ -99,7 +105,7 @@ def _classes(check):
 
 # -- units -------------------------------------------------------------------------------------------------------
 
-def _units(check):
+def _units(check: ModalityCheck) -> None:
     units = check.report.units
     if len(units) > 1:
         check.add("warning", check.folder, "values in different units: "
@@ -108,27 +114,32 @@ def _units(check):
     if check.name == "ct":
         _ct_units(check)
     elif check.name in ("mri", "pet"):
-        low = [f for f in check.found if f.facts and f.facts.minimum < NO_CT]
+        low = [f for f in check.found if _lowest(f) < NO_CT]
         if low:
-            lowest = min(f.facts.minimum for f in low)
+            lowest = min(map(_lowest, low))
             check.add("warning", check.folder, f"values down to {lowest:g} look like Hounsfield units, in "
                       f"{_scans(low)}", f"check that these are {check.name.upper()}s and not CTs")
 
 
-def _ct_units(check):
+def _ct_units(check: ModalityCheck) -> None:
     if check.found and HU not in check.report.units:
         check.add("warning", check.folder, f"no image is in Hounsfield units ({listed(check.report.units)})",
                   "8-bit images are taken as already windowed by --ct_window; give DICOM or NIfTI for HU")
-    airless = [f for f in check.found if f.unit == HU and f.facts and f.facts.minimum > AIR_SEEN]
+    airless = [f for f in check.found if f.unit == HU and AIR_SEEN < _lowest(f) < math.inf]
     if airless:
-        lowest = min(f.facts.minimum for f in airless)
+        lowest = min(map(_lowest, airless))
         check.add("warning", check.folder, f"no air (-1000 HU) in {_scans(airless)}, the lowest value is {lowest:g}",
                   "check that these are CTs and not MRIs, in HU and not shifted or scaled, and not cut to a window")
 
 
+def _lowest(found: Found) -> float:
+    """Lowest value of a scan; infinite where every slice is empty."""
+    return found.facts.minimum if found.facts else math.inf
+
+
 # -- patients ----------------------------------------------------------------------------------------------------
 
-def _flat_folder(check):
+def _flat_folder(check: ModalityCheck) -> None:
     """1.png, 2.png, …: nothing says whose they are, so each was taken for a patient's."""
     single = [f for f in check.found if f.in_root and len(f.slices) == 1]
     told = check.opt.patient_regex or (check.labels and (check.labels.file_patients or check.labels.by_patient))
@@ -141,29 +152,29 @@ def _flat_folder(check):
 
 # -- words -------------------------------------------------------------------------------------------------------
 
-def _slices(check):
+def _slices(check: ModalityCheck) -> Iterator[SliceFound]:
     return (s for f in check.found for s in f.slices)
 
 
-def _patients(check):
+def _patients(check: ModalityCheck) -> list[str]:
     return sorted({f.patient for f in check.found}, key=natural_key)
 
 
-def _by_patient(check):
+def _by_patient(check: ModalityCheck) -> list[tuple[str, float]]:
     """Each patient's different numbers as labels, [(patient, number), …], in order of the patients."""
     if check.opt.task != "regression":
         return []
-    pairs = {(s.patient, s.label) for s in _slices(check) if s.label is not None}
+    pairs = {(s.patient, s.label) for s in _slices(check) if isinstance(s.label, (int, float))}
     return sorted(pairs, key=lambda pair: (natural_key(pair[0]), pair[1]))
 
 
-def _pairs(known):
+def _pairs(known: Iterable[tuple[str, float]]) -> str:
     return listed(f"{patient} ({label:g})" for patient, label in known)
 
 
-def _scans(found):
+def _scans(found: Sequence[Found]) -> str:
     return f"{counted(len(found), 'scan')}: {listed(f.scan for f in found)}"
 
 
-def _source(check):
+def _source(check: ModalityCheck) -> Path:
     return check.labels.path if check.labels is not None else check.folder

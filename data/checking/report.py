@@ -1,7 +1,10 @@
 """What `duiit data check` prints and writes: a table of the modalities, the problems, the data's fingerprint."""
 import logging
 import sys
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -9,6 +12,7 @@ from rich.table import Table
 
 from duiit.data.checking.check import as_fingerprint, as_json, check_folder
 from duiit.data.checking.fingerprint import NAME
+from duiit.data.checking.modality_check import Modality
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.problems import counted
@@ -16,7 +20,7 @@ from duiit.util.problems import counted
 log = logging.getLogger(__name__)
 
 
-def check(opt):
+def check(opt: Namespace) -> int:
     """Exit status 0 clean or with warnings, 2 with errors (with --strict, with warnings too)."""
     modalities, problems = check_folder(opt)
     # In a file or a pipe there is no width to fit into: better a wide table than squeezed columns.
@@ -34,7 +38,7 @@ def check(opt):
     return 2 if errors or (opt.strict and problems) else 0
 
 
-def _write_fingerprint(fingerprint, opt):
+def _write_fingerprint(fingerprint: Mapping[str, Any], opt: Namespace) -> None:
     """To --fingerprint; else into the data folder, which may be closed to writing without that being a mistake."""
     path = Path(opt.fingerprint or Path(opt.dataroot) / NAME)
     try:
@@ -47,7 +51,7 @@ def _write_fingerprint(fingerprint, opt):
     log.info("fingerprint written to %s", path)
 
 
-def _table(modalities, opt):
+def _table(modalities: Sequence[Modality], opt: Namespace) -> Table:
     table = Table("")
     for m in modalities:
         table.add_column(m.name, overflow="fold")
@@ -68,13 +72,13 @@ def _table(modalities, opt):
     return table
 
 
-def _counts(counts, most=2):
+def _counts(counts: Mapping[str, int], most: int = 2) -> str:
     """256x256 where all are; else 256x256 (40), 512x512 (3) and 1 more."""
     names = [f"{name} ({n})" if len(counts) > 1 else name for name, n in counts.items()]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _labels(m):
+def _labels(m: Modality) -> str:
     labels = m.labels
     if "classes" in labels:
         return ", ".join(f"{name}: {n}" for name, n in labels["classes"].items())
@@ -83,7 +87,7 @@ def _labels(m):
     return f"{labels['mean']:.1f} ± {labels['sd']:.1f}, {labels['min']:g} to {labels['max']:g}"
 
 
-def _histogram(m):
+def _histogram(m: Modality) -> str:
     counts = m.labels.get("histogram", {}).get("counts", [])
     bars = " ▁▂▃▄▅▆▇█"
     return "".join(bars[-(-n * 8 // max(counts))] if n else bars[0] for n in counts)

@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import signal
 import sys
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -18,9 +20,11 @@ from pathlib import Path
 
 from duiit.data import readers
 from duiit.data.checking.fingerprint import ScanFacts, facts_of
+from duiit.data.modality_dataset import ModalityDataset
 from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.common import notice
 from duiit.data.readers.dicom_series import read_header
+from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 
 SMALL = 2**24           # bytes on disk; what is less is read before processes would have started
@@ -46,16 +50,16 @@ class Found:
     scan: str
     files: int
     in_root: bool               # a single 2-D image, right in the modality's folder
-    slices: list
-    sizes: Counter
+    slices: list[SliceFound]
+    sizes: Counter[str]
     unit: str
     spacing: str
     facts: ScanFacts | None
     patient_id: str = ""        # PatientID of a DICOM header
-    notices: list = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
 
 
-def survey(scans, loader, opt):
+def survey(scans: Sequence[Scan], loader: type[ModalityDataset], opt: Namespace) -> Iterator[Found | UserError]:
     """Yields Found, or the UserError that reading raised, for each of `scans`, in order."""
     work = partial(survey_scan, loader=loader, opt=opt)
     workers = min(opt.num_threads, os.cpu_count() or 1, len(scans))
@@ -73,11 +77,11 @@ def survey(scans, loader, opt):
                             "run again with --num_threads 1") from None
 
 
-def _ignore_interrupts():
+def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)        # Ctrl-C is the main process's to answer
 
 
-def _bytes(scans):
+def _bytes(scans: Iterable[Scan]) -> int:
     total = 0
     for scan in scans:
         for path in scan.files:
@@ -90,7 +94,7 @@ def _bytes(scans):
     return total
 
 
-def survey_scan(scan, loader, opt):
+def survey_scan(scan: Scan, loader: type[ModalityDataset], opt: Namespace) -> Found | UserError:
     """Found, or the UserError that reading raised."""
     with warnings_kept() as notices:
         try:
@@ -107,12 +111,12 @@ def survey_scan(scan, loader, opt):
         facts_of(used, ct_window(opt.ct_window)) if used else None, _patient_id(scan), notices)
 
 
-def _slice_found(s, scan):
+def _slice_found(s: Slice, scan: Scan) -> SliceFound:
     return SliceFound(s.patient, scan.name, Path(s.path).relative_to(scan.root).as_posix(), s.index, s.label,
-                      not readers.has_signal(s.image, s.unit), hashlib.blake2b(s.image, digest_size=16).digest())
+                      not readers.has_signal(s.image, s.unit), hashlib.blake2b(s.image.data, digest_size=16).digest())
 
 
-def _patient_id(scan):
+def _patient_id(scan: Scan) -> str:
     if scan.kind != "dicom":
         return ""
     try:
@@ -123,13 +127,13 @@ def _patient_id(scan):
 
 
 @contextmanager
-def warnings_kept():
+def warnings_kept() -> Iterator[list[str]]:
     """Collects what `duiit.data` logs as warnings, as text, instead of printing it: a check reports it with the
     problems."""
     kept, logger = [], logging.getLogger("duiit.data")
 
     class Keeper(logging.Handler):
-        def emit(self, record):
+        def emit(self, record: logging.LogRecord) -> None:
             if record.levelno >= logging.WARNING:
                 kept.append(record.getMessage())
             else:

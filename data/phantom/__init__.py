@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 
 from duiit.data.phantom.anatomy import FIELD_OF_VIEW
@@ -22,7 +23,7 @@ VERSION = 1  # of the phantom: the same version, spec and seed give the same fil
 MANIFEST = "phantom.json"
 
 log = logging.getLogger(__name__)
-Progress = Callable[[Iterable, int, str], Iterable]
+Progress = Callable[[list[Person], int, str], Iterable[Person]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class PhantomSpec:
     noise: float = 1.0                            # factor on the noise of every scanner; 0 for none
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         self._require("size", 16 <= self.size <= 1024, "between 16 and 1024")
         self._require("slices", 1 <= self.slices <= 200, "between 1 and 200")
         self._require("noise", 0 <= self.noise <= 100, "between 0 and 100")
@@ -62,11 +63,11 @@ class PhantomSpec:
     def age(self, cohort: str) -> tuple[float, float]:
         return getattr(self, f"{cohort}_age")
 
-    def _require_age(self, name: str, age: tuple[float, float]):
+    def _require_age(self, name: str, age: tuple[float, float]) -> None:
         ok = len(age) == 2 and 0 <= age[0] <= 100 and 0 <= age[1] <= 100
         self._require(name, ok, "MEAN,SD in years, both between 0 and 100")
 
-    def _require(self, name: str, condition: bool, wanted: str):
+    def _require(self, name: str, condition: bool, wanted: str) -> None:
         if not condition:
             raise UserError(f"--{name} {_shown(getattr(self, name))}: must be {wanted}")
 
@@ -96,18 +97,23 @@ def write_phantom(output: Path, spec: PhantomSpec, progress: Progress | None = N
     return PhantomSummary(output, patients, {cohort: n * spec.slices for cohort, n in patients.items()})
 
 
-def _fill(draft: Path, spec: PhantomSpec, people: dict[str, list[Person]], progress: Progress):
+def _fill(draft: Path, spec: PhantomSpec, people: dict[str, list[Person]], progress: Progress) -> None:
     writers = {"ct": write_ct, "mri": write_mri, "pet": write_pet}
     for cohort, drawn in people.items():
         if drawn:
-            writers[cohort](draft, spec, drawn, lambda each, c=cohort: progress(each, len(each), f"{c} patients"))
+            each = partial(_followed, progress=progress, description=f"{cohort} patients")
+            writers[cohort](draft, spec, drawn, each)
     patients = [{"id": p.id, "cohort": cohort, **p.record()} for cohort, drawn in people.items() for p in drawn]
     manifest = {"version": VERSION, "spec": {f.name: getattr(spec, f.name) for f in fields(spec)},
                 "field_of_view_mm": FIELD_OF_VIEW, "patients": patients}
     (draft / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
-def _refuse_occupied(output: Path, force: bool):
+def _followed(people: list[Person], progress: Progress, description: str) -> Iterable[Person]:
+    return progress(people, len(people), description)
+
+
+def _refuse_occupied(output: Path, force: bool) -> None:
     if output.exists() and not output.is_dir():
         raise UserError(f"{output}: is a file; name a folder with --output")
     if not output.is_dir() or not any(output.iterdir()):
@@ -122,5 +128,5 @@ def _unwritable(output: Path, error: OSError) -> UserError:
     return UserError(f"{output}: cannot be written ({error.strerror}); choose another --output")
 
 
-def _shown(value) -> str:
+def _shown(value: object) -> str:
     return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple | list) else f"{value}"

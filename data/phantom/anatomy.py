@@ -6,6 +6,7 @@ ventricles and of the grooves (sulci) of the cortex, and nowhere else. Positions
 x to the patient's left, y to posterior, z up, the origin in the middle of the
 head, near the floor of the ventricles' bodies.
 """
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ class Head:
     roll: float              # rotation in the image
     pitch: float             # tilt of the slices: forehead up
     yaw: float               # tilt of the slices: one ear up
-    shift: tuple[float, float]
+    shift: tuple[float, ...]                # across and down
     level: float             # z of the middle slice
     asymmetry: float         # left ventricle wider (+) or right (-), relative
     ventricle_length: float  # factor
@@ -46,7 +47,7 @@ class Head:
     groove_widths: tuple[float, ...]
     groove_depths: tuple[float, ...]
     groove_warp: tuple[tuple[float, float], ...]
-    calcified: tuple[float, float, float]   # sizes of pineal, left and right choroid calcifications; 0 for none
+    calcified: tuple[float, ...]            # sizes of pineal, left and right choroid calcifications; 0 for none
 
 
 def draw_head(age: float, rng: np.random.Generator) -> Head:
@@ -98,11 +99,12 @@ def tissue_maps(head: Head, size: int, slices: int) -> dict[str, np.ndarray]:
 
 def _drawn(head: Head, grid: "_Grid", fold: int) -> dict[str, np.ndarray]:
     """The maps of the slices of one grid, averaged to the pixels that were asked for."""
-    maps, remaining = {}, np.float32(1)
+    maps: dict[str, np.ndarray] = {}
+    remaining = np.float32(1)
     for tissue, cover in reversed(_layers(head, grid)):  # the last layer lies on top
         maps[tissue] = maps.get(tissue, 0) + remaining * cover
         remaining = remaining * (1 - cover)
-    maps["air"] = remaining
+    maps["air"] = np.asarray(remaining)
     return {tissue: _average(maps[tissue], fold) for tissue in TISSUES}
 
 
@@ -115,7 +117,7 @@ def _average(fine: np.ndarray, fold: int) -> np.ndarray:
 class _Grid:
     """The positions of the pixels in the head's own axes, and the two ways to turn a distance into a share."""
 
-    def __init__(self, head: Head, n: int, levels: np.ndarray):
+    def __init__(self, head: Head, n: int, levels: np.ndarray) -> None:
         self.pixel = np.float32(FIELD_OF_VIEW / n)
         axis = ((np.arange(n) + 0.5) * self.pixel - FIELD_OF_VIEW / 2).astype(np.float32)
         across, down = axis[None, :] - np.float32(head.shift[0]), axis[:, None] - np.float32(head.shift[1])
@@ -125,17 +127,17 @@ class _Grid:
         self.z = levels.astype(np.float32)[:, None, None] + tilt                                      # (S, n, n)
         self.r, self.angle = np.hypot(self.x, self.y), np.arctan2(self.x, -self.y)                    # 0: forehead
 
-    def inside(self, distance: np.ndarray) -> np.ndarray:
+    def inside(self, distance: np.ndarray | np.floating) -> np.ndarray:
         """Share of a pixel inside an edge that lies `distance` mm further out (negative: outside)."""
         return np.clip(distance / self.pixel + np.float32(0.5), 0, 1)
 
-    def strip(self, offset: np.ndarray, half: np.ndarray) -> np.ndarray:
+    def strip(self, offset: np.ndarray, half: np.ndarray | np.floating) -> np.ndarray:
         """Share of a pixel in a strip of the given half-width, `offset` mm from its middle line; right for strips
         thinner than a pixel too."""
         half, reach = np.maximum(half, 0), self.pixel / 2
         return (np.clip(offset + half, -reach, reach) - np.clip(offset - half, -reach, reach)) / self.pixel
 
-    def ellipsoid(self, centre, axes, turn: float = 0.0) -> np.ndarray:
+    def ellipsoid(self, centre: Sequence[float], axes: Sequence[float], turn: float = 0.0) -> np.ndarray:
         """About how many mm inside an ellipsoid's edge, measured in the image; `turn` rotates it about z."""
         c, s = np.float32(np.cos(turn)), np.float32(np.sin(turn))
         dx, dy = self.x - np.float32(centre[0]), self.y - np.float32(centre[1])

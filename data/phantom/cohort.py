@@ -2,6 +2,7 @@
 so that asking for more patients, slices or pixels does not change the patients that were there before."""
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +28,7 @@ class Person:
     def rng(self, stream: int) -> np.random.Generator:
         return np.random.default_rng([*self.key, stream])
 
-    def record(self) -> dict:
+    def record(self) -> dict[str, Any]:
         """The row of phantom.json."""
         return {"age": self.age, "sex": self.sex, "seed": list(self.key), "head": asdict(self.head),
                 "scanner": asdict(self.scanner)}

@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import nibabel
 import numpy as np
@@ -40,7 +41,17 @@ PET_FOOTER = ("Phantom: every head is computed, no patient is behind a row", "Ag
 EachPerson = Callable[[list[Person]], Iterable[Person]]
 
 
-def write_mri(root: Path, spec, people: list[Person], each: EachPerson):
+class ImageSpec(Protocol):
+    """What of a PhantomSpec the images depend on."""
+    @property
+    def size(self) -> int: ...
+    @property
+    def slices(self) -> int: ...
+    @property
+    def noise(self) -> float: ...
+
+
+def write_mri(root: Path, spec: ImageSpec, people: list[Person], each: EachPerson) -> None:
     """`mri/kaggle_3m/<patient>_<date>/<patient>_<date>_<n>.tif`, as the LGG segmentation set."""
     truth_rows = []
     for number, person in enumerate(each(people)):
@@ -59,7 +70,7 @@ def write_mri(root: Path, spec, people: list[Person], each: EachPerson):
     _write_labels(root / "truth" / "mri" / "labels.csv", truth_rows)
 
 
-def write_ct(root: Path, spec, people: list[Person], each: EachPerson):
+def write_ct(root: Path, spec: ImageSpec, people: list[Person], each: EachPerson) -> None:
     """`ct/ct_scans/<nnn>.nii` in HU, as ct-ich."""
     folder = root / "ct" / "ct_scans"
     folder.mkdir(parents=True)
@@ -71,7 +82,7 @@ def write_ct(root: Path, spec, people: list[Person], each: EachPerson):
     _write_csv(root / "ct" / "Patient_demographics.csv", [*CT_HEADER, *rows, *[[""] * 10] * 3], "\r\n")
 
 
-def write_pet(root: Path, spec, people: list[Person], each: EachPerson):
+def write_pet(root: Path, spec: ImageSpec, people: list[Person], each: EachPerson) -> None:
     """`pet/<patient>/<study>/<series>/<nnnnnn>.dcm`, as Head-Neck-PET-CT: files from head to foot."""
     truth_rows = []
     for person in each(people):
@@ -91,20 +102,20 @@ def write_pet(root: Path, spec, people: list[Person], each: EachPerson):
     _write_labels(root / "truth" / "pet" / "labels.csv", truth_rows)
 
 
-def _true_ct(tissues: dict[str, np.ndarray], person: Person, spec) -> np.ndarray:
+def _true_ct(tissues: dict[str, np.ndarray], person: Person, spec: ImageSpec) -> np.ndarray:
     """What the CT scanner would have seen of the same slices: (S, n, n) int16 HU, with a CT's noise."""
     return np.rint(render_ct(tissues, person.scanner, person.rng(TRUTH_NOISE), spec.noise)).astype(np.int16)
 
 
 # ---- images ----
 
-def _write_tiff(path: Path, image: np.ndarray):
+def _write_tiff(path: Path, image: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     kind = "rgb" if image.ndim == 3 else "minisblack"
     tifffile.imwrite(path, image, photometric=kind, metadata=None, software=False)
 
 
-def _write_nifti(path: Path, image: np.ndarray, lowest: float):
+def _write_nifti(path: Path, image: np.ndarray, lowest: float) -> None:
     """image: (S, rows to posterior, columns to left). Stored as converters from DICOM do: left, anterior, superior."""
     stored = image[:, ::-1].transpose(2, 1, 0)
     pixel, edge = FIELD_OF_VIEW / image.shape[-1], FIELD_OF_VIEW / 2
@@ -115,7 +126,7 @@ def _write_nifti(path: Path, image: np.ndarray, lowest: float):
     nibabel.save(volume, path)
 
 
-def _pet_header(person: Person, spec) -> Dataset:
+def _pet_header(person: Person, spec: ImageSpec) -> Dataset:
     """All that the slices of one PET series have in common."""
     uid = partial(_uid, person)
     pixel, spacing = FIELD_OF_VIEW / spec.size, slice_spacing(spec.slices)
@@ -143,7 +154,7 @@ def _pet_header(person: Person, spec) -> Dataset:
     return ds
 
 
-def _add_pet_acquisition(ds: Dataset, person: Person, slices: int):
+def _add_pet_acquisition(ds: Dataset, person: Person, slices: int) -> None:
     """What it takes to turn Bq/ml into SUV, and the rest of the PET modules."""
     ds.Units, ds.CountsSource, ds.SeriesType, ds.NumberOfSlices = "BQML", "EMISSION", ["STATIC", "IMAGE"], slices
     ds.CorrectedImage = ["NORM", "DTIM", "ATTN", "SCAT", "DECY", "RAN"]
@@ -160,7 +171,7 @@ def _add_pet_acquisition(ds: Dataset, person: Person, slices: int):
     ds.RadiopharmaceuticalInformationSequence = [tracer]
 
 
-def _write_pet_slice(path: Path, ds: Dataset, suv: np.ndarray, level: float, k: int):
+def _write_pet_slice(path: Path, ds: Dataset, suv: np.ndarray, level: float, k: int) -> None:
     """suv: (n, n). The header `ds` is filled in for this slice and saved. Each slice has its own rescale slope."""
     dose = ds.RadiopharmaceuticalInformationSequence[0]
     uptake = SCAN_SECOND - _seconds(dose.RadiopharmaceuticalStartTime)
@@ -203,21 +214,21 @@ def _short(value: float) -> str:
 
 # ---- tables ----
 
-def _write_csv(path: Path, rows: Iterable[Iterable], newline: str = "\n"):
+def _write_csv(path: Path, rows: Iterable[Iterable[object]], newline: str = "\n") -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, lineterminator=newline).writerows(rows)
 
 
-def _write_labels(path: Path, rows: list[tuple[str, str, int]]):
+def _write_labels(path: Path, rows: list[tuple[str, str, int]]) -> None:
     _write_csv(path, [("file", "patient", "label"), *rows])
 
 
-def _write_lgg_table(path: Path, people: list[Person]):
+def _write_lgg_table(path: Path, people: list[Person]) -> None:
     """data.csv: patients without the folder's date, ages in whole years; as in the original, one age is missing
     (the last patient's, where there are at least three)."""
     rows = []
     for number, person in enumerate(people):
-        row = dict.fromkeys(LGG_COLUMNS, "")
+        row: dict[str, str | int] = dict.fromkeys(LGG_COLUMNS, "")
         missing = number == len(people) - 1 and number >= 2
         row.update(Patient=person.id, gender=1 + (person.sex == "M"),
                    age_at_initial_pathologic="" if missing else int(person.age), death01=0)
@@ -225,7 +236,7 @@ def _write_lgg_table(path: Path, people: list[Person]):
     _write_csv(path, [LGG_COLUMNS, *rows])
 
 
-def _write_clinical_workbook(path: Path, people: list[Person]):
+def _write_clinical_workbook(path: Path, people: list[Person]) -> None:
     """A sheet a hospital, with footer rows, and a sheet of excluded patients of whom there are no images."""
     book = openpyxl.Workbook()
     book.remove(book.active)

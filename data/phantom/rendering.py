@@ -3,6 +3,7 @@
 Tables of how each tissue looks, and what each scanner adds: blur, noise, gain, bias field. Nothing here knows the age.
 """
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -94,7 +95,7 @@ def render_pet(tissues: dict[str, np.ndarray], scanner: Scanner, rng: np.random.
 
 
 def _mix(tissues: dict[str, np.ndarray], look: dict[str, float]) -> np.ndarray:
-    return sum(np.float32(value) * tissues[tissue] for tissue, value in look.items())
+    return reduce(np.add, [np.float32(value) * tissues[tissue] for tissue, value in look.items()])
 
 
 def _blurred(image: np.ndarray, sigma_mm: float) -> np.ndarray:

@@ -17,7 +17,7 @@ BILINEAR = v2.InterpolationMode.BILINEAR
 CONSTANT = 1.5 / STEP                           # up to here above the background a stored pixel is background
 
 
-def augment(stored, kind, rng):
+def augment(stored: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
     """A stored image, int16 (C, H, W) in [-STEP, STEP] -> another one like it. Takes one number from `rng`.
 
     torchvision draws from torch's generator of the process: it is set from that number, and put back afterwards.
@@ -29,7 +29,7 @@ def augment(stored, kind, rng):
     return np.round(image.clamp(-1, 1).numpy() * STEP).astype(DTYPE)
 
 
-def check(kind, channels):
+def check(kind: str, channels: int) -> None:
     """UserError where images of so many channels cannot be augmented."""
     if kind == "autoaugment" and channels not in (1, 3):
         raise UserError(f"--augment autoaugment: takes images of 1 or 3 channels, not {channels}; use --augment simple")
@@ -43,12 +43,12 @@ _erased = v2.RandomErasing(p=0.5, value=BACKGROUND)
 _by_policy = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=BILINEAR, fill=0)
 
 
-def _simple(image):
+def _simple(image: torch.Tensor) -> torch.Tensor:
     moved = _moved(image - BACKGROUND) + BACKGROUND
     return jitter(moved, *(1 + JITTER * (2 * torch.rand(2) - 1)).tolist())
 
 
-def jitter(image, brightness, contrast):
+def jitter(image: torch.Tensor, brightness: float, contrast: float) -> torch.Tensor:
     """Grey values above the background, times `contrast` about their mean and then times `brightness`.
 
     Where there is background there is nothing that could be brighter, and no part of the mean.
@@ -60,7 +60,7 @@ def jitter(image, brightness, contrast):
     return torch.where(there, changed.clamp(0, 1), 0.0) * 2 + BACKGROUND
 
 
-def _autoaugment(image):
+def _autoaugment(image: torch.Tensor) -> torch.Tensor:
     """In 8 bits, which the policy is written for: its thresholds, bits and histograms are wrong on [-1, 1]. All of its
     operations take one channel as well as three."""
     levels = ((image + 1) * 127.5).round().to(torch.uint8)

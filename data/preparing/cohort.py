@@ -13,19 +13,26 @@ import math
 import os
 import shutil
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from duiit.data import readers
 from duiit.data.preparing.intensity import Intensity, ct_window, intensity_of
 from duiit.data.preparing.transforms import to_channels, to_loading_size
+from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder
 from duiit.util.progress import track
 
+T = TypeVar("T")
+R = TypeVar("R")
 log = logging.getLogger(__name__)
 VERSION = 2                     # raise it when the way slices are prepared changes: old caches are then left alone
 STEP = 32767
@@ -49,37 +56,40 @@ class Row:
     unit: str
 
     @property
-    def intensity(self):
+    def intensity(self) -> Intensity:
         return Intensity(self.low, self.high, self.unit)
 
 
 class Cohort:
     """Prepared slices of one modality: `rows` (what is known of each) and `image(row)` (its pixels)."""
 
-    def __init__(self, rows, folder):
-        self.rows, self._path, self._pixels = rows, Path(folder) / "images.bin", None
+    def __init__(self, rows: Sequence[Row], folder: str | PathLike[str]) -> None:
+        self.rows, self._path = rows, Path(folder) / "images.bin"
+        self._pixels: np.ndarray | None = None
 
-    def image(self, row):
+    def image(self, row: Row) -> np.ndarray:
         """float32 (C, H, W) in [-1, 1] at loading size."""
         return as_float(self.stored(row))
 
-    def stored(self, row):
+    def stored(self, row: Row) -> np.ndarray:
         """The same as it lies on disk, int16 in [-STEP, STEP], not copied: for cropping before converting."""
         if self._pixels is None:            # opened on first use, in whichever process serves the images
             self._pixels = np.asarray(np.memmap(self._path, dtype=DTYPE, mode="r"))    # plain slices cost less
         flat = self._pixels[row.offset:row.offset + math.prod(row.shape)]
         return flat.reshape(row.shape)
 
-    def __getstate__(self):                 # a worker process opens its own map instead of copying the pixels
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker process opens its own map instead of copying the pixels.
         return {**self.__dict__, "_pixels": None}
 
 
-def as_float(stored):
+def as_float(stored: np.ndarray) -> np.ndarray:
     """Stored int16 pixels of any shape -> float32 in [-1, 1], in one pass."""
     return np.multiply(stored, np.float32(1 / STEP), dtype=np.float32)
 
 
-def prepare(scans, prepare_slice, modality, channels, opt):
+def prepare(scans: Sequence[Scan], prepare_slice: Callable[[Slice], Slice], modality: str, channels: int,
+            opt: Namespace) -> Cohort:
     """Cohort of `scans`. prepare_slice: Slice -> Slice, the modality's own conversion (channel choice, unit).
 
     Unreadable files raise UserError that names them; nothing is kept then.
@@ -92,12 +102,14 @@ def prepare(scans, prepare_slice, modality, channels, opt):
         with atomic_folder(mine) as part:
             _fill(part, scans, prepare_slice, modality, channels, opt)
         index = _index(mine)
+        if index is None:
+            raise UserError(f"{mine}: is not as it was written; look to its disk, or choose another --cache_dir")
         _settle(mine, folder)
     by_name = {s.name: s for s in scans}
     return Cohort([_row(entry, by_name[entry["scan"]]) for entry in index], folder)
 
 
-def _index(folder):
+def _index(folder: Path) -> list[dict[str, Any]] | None:
     """The entries of a prepared folder; None where there is none, or where a part of it is gone."""
     try:
         index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
@@ -107,7 +119,7 @@ def _index(folder):
         return None
 
 
-def _settle(mine, folder):
+def _settle(mine: Path, folder: Path) -> None:
     """Gives the prepared folder its name; where another run was faster, its folder is the same and mine goes."""
     if _index(folder) is None:
         shutil.rmtree(folder, ignore_errors=True)       # damaged: half deleted, or cut off
@@ -119,19 +131,19 @@ def _settle(mine, folder):
         shutil.rmtree(mine, ignore_errors=True)
 
 
-def _row(entry, scan):
+def _row(entry: dict[str, Any], scan: Scan) -> Row:
     """Patients and labels come from the tables as they are now, pixels from the cache."""
     label = scan.label_of(scan.root / entry["file"])
     return Row(patient=scan.patient, label=label, **{**entry, "shape": tuple(entry["shape"])})
 
 
-def cache_root(opt):
+def cache_root(opt: Namespace) -> Path:
     if opt.cache_dir:
         return Path(opt.cache_dir)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duiit"
 
 
-def _digest(scans, modality, channels, opt):
+def _digest(scans: Iterable[Scan], modality: str, channels: int, opt: Namespace) -> str:
     settings = [VERSION, modality, channels, opt.preprocess, opt.load_size, opt.crop_size, opt.slices, opt.ct_window,
                 opt.mri_channel]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
@@ -142,7 +154,7 @@ def _digest(scans, modality, channels, opt):
     return digest.hexdigest()
 
 
-def _file_digest(path):
+def _file_digest(path: Path) -> str:
     try:
         with Path(path).open("rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -150,18 +162,19 @@ def _file_digest(path):
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend or remove it") from None
 
 
-def _fill(folder, scans, prepare_slice, modality, channels, opt):
+def _fill(folder: Path, scans: Sequence[Scan], prepare_slice: Callable[[Slice], Slice], modality: str, channels: int,
+          opt: Namespace) -> None:
     index, offset = [], 0
     window = ct_window(opt.ct_window)
 
-    def one(scan):
+    def one(scan: Scan) -> list[tuple[dict[str, Any], np.ndarray]]:
         """What is kept of a scan: its index entries without their offset, and its pixels. The scan itself is let go."""
         slices, intensity = prepared_scan(scan, prepare_slice, window, channels, opt)
         return [({"scan": scan.name, "file": s.path.relative_to(scan.root).as_posix(), "index": s.index, "empty": empty,
                   "shape": image.shape, "low": intensity.low, "high": intensity.high, "unit": intensity.unit},
                  np.round(image * STEP).astype(DTYPE)) for s, image, empty in slices]
 
-    with (folder / "images.bin").open("wb") as file, ThreadPoolExecutor(min(READERS, os.cpu_count())) as pool:
+    with (folder / "images.bin").open("wb") as file, ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
         for slices in track(_in_order(pool, one, scans), f"reading {modality}", total=len(scans)):
             for entry, stored in slices:
                 file.write(stored.tobytes())
@@ -170,7 +183,7 @@ def _fill(folder, scans, prepare_slice, modality, channels, opt):
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _in_order(pool, work, items):
+def _in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
     """pool.map, but with only a few results waiting: a cohort is larger than memory."""
     waiting = []
     try:
@@ -185,7 +198,8 @@ def _in_order(pool, work, items):
             future.cancel()
 
 
-def prepared_scan(scan, prepare_slice, window, channels, opt):
+def prepared_scan(scan: Scan, prepare_slice: Callable[[Slice], Slice], window: Intensity, channels: int,
+                  opt: Namespace) -> tuple[list[tuple[Slice, np.ndarray, bool]], Intensity]:
     """Reads one scan: ([(Slice, float32 (C, H, W) in [-1, 1] at loading size, is it empty)], its Intensity)."""
     slices = [prepare_slice(s) for s in readers.select_slices(readers.read_scan(scan), opt.slices)]
     spans = {s.span for s in slices}

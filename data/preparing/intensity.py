@@ -3,6 +3,7 @@
 CT has an absolute scale, so its window is fixed (`--ct_window`); MRI and PET are scaled scan by scan between robust
 percentiles, because their units mean nothing between scanners.
 """
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,17 +23,17 @@ class Intensity:
     high: float
     unit: str
 
-    def normalise(self, image):
+    def normalise(self, image: np.ndarray) -> np.ndarray:
         """image in `unit` -> float32 in [-1, 1]."""
         scaled = (np.asarray(image, np.float32) - np.float32(self.low)) * np.float32(2 / (self.high - self.low)) - 1
         return np.clip(scaled, -1, 1)
 
-    def restore(self, image):
+    def restore(self, image: np.ndarray) -> np.ndarray:
         """float in [-1, 1] -> float32 in `unit`. What `normalise` clipped stays clipped."""
         return (np.asarray(image, np.float32) + 1) * np.float32((self.high - self.low) / 2) + np.float32(self.low)
 
 
-def ct_window(text):
+def ct_window(text: str) -> Intensity:
     """`brain`, `bone`, `full` or `LEVEL,WIDTH` in HU -> Intensity. Raises UserError."""
     if text in CT_WINDOWS:
         level, width = CT_WINDOWS[text]
@@ -47,12 +48,12 @@ def ct_window(text):
     return Intensity(level - width / 2, level + width / 2, HU)
 
 
-def display_range():
+def display_range() -> Intensity:
     """8-bit images that are already windowed for viewing: 0..255."""
     return Intensity(0.0, 255.0, DISPLAY)
 
 
-def robust_range(images, unit):
+def robust_range(images: Iterable[np.ndarray], unit: str) -> Intensity:
     """Intensity between the 0.5th and 99.5th percentile of one scan's images (list of arrays)."""
     values = np.concatenate([np.ravel(image) for image in images])
     low, high = (float(v) for v in np.percentile(values, PERCENTILES))
@@ -62,7 +63,8 @@ def robust_range(images, unit):
     return Intensity(low, high, unit)
 
 
-def intensity_of(unit, images, window, span=None):
+def intensity_of(unit: str, images: Iterable[np.ndarray], window: Intensity,
+                 span: tuple[float, float] | None = None) -> Intensity:
     """The Intensity for one scan: the CT window for HU, 0..255 for display images, percentiles for the rest.
 
     span: the range that a network's [-1, 1] stood for in a scan that it made. Its own percentiles would be another
@@ -71,5 +73,5 @@ def intensity_of(unit, images, window, span=None):
     if unit == HU:
         return window
     if span:
-        return Intensity(*span, unit)
+        return Intensity(span[0], span[1], unit)
     return display_range() if unit == DISPLAY else robust_range(images, unit)

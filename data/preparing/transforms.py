@@ -3,6 +3,8 @@
 Images here are float32 arrays (C, H, W) in [-1, 1]. `to_loading_size` is what happens to an image once, `draw` and
 `apply` what happens to it anew at each visit.
 """
+from argparse import Namespace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -10,7 +12,7 @@ import torch.nn.functional as F
 BACKGROUND = -1.0                 # air in CT, nothing in MRI and PET
 
 
-def to_channels(image, channels):
+def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """(H, W) or (C, H, W) -> (channels, H, W): grey is replicated, colours are averaged to grey."""
     image = image[None] if image.ndim == 2 else image
     if image.shape[0] == channels:
@@ -18,7 +20,7 @@ def to_channels(image, channels):
     return np.repeat(image.mean(axis=0, keepdims=True), channels, axis=0)
 
 
-def resize(image, height, width):
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """Bilinear with anti-aliasing, (C, H, W) float32 -> (C, height, width)."""
     if image.shape[-2:] == (height, width):
         return image
@@ -26,7 +28,7 @@ def resize(image, height, width):
     return F.interpolate(tensor, (height, width), mode="bilinear", antialias=True, align_corners=False)[0].numpy()
 
 
-def loading_size(height, width, opt):
+def loading_size(height: int, width: int, opt: Namespace) -> tuple[int, int]:
     """The size an image has before cropping, as --preprocess says."""
     if opt.preprocess == "resize_and_crop":
         return opt.load_size, opt.load_size
@@ -35,11 +37,12 @@ def loading_size(height, width, opt):
     return height, width
 
 
-def to_loading_size(image, opt):
-    return resize(image, *loading_size(*image.shape[-2:], opt))
+def to_loading_size(image: np.ndarray, opt: Namespace) -> np.ndarray:
+    height, width = image.shape[-2:]
+    return resize(image, *loading_size(height, width, opt))
 
 
-def draw(shape, opt, rng):
+def draw(shape: tuple[int, ...], opt: Namespace, rng: np.random.Generator) -> tuple[int, int, bool]:
     """The random choices for one visit to an image of `shape` (C, H, W): (top, left, flip)."""
     top = left = 0
     if "crop" in opt.preprocess:
@@ -48,22 +51,24 @@ def draw(shape, opt, rng):
     return top, left, not opt.no_flip and bool(rng.integers(2))
 
 
-def apply(image, choices, opt, background=BACKGROUND):
+def apply(image: np.ndarray, choices: tuple[int, int, bool], opt: Namespace,
+          background: float = BACKGROUND) -> np.ndarray:
     """Crops and flips as drawn, as a view where it can. An image smaller than the crop is padded with `background`."""
     top, left, flip = choices
     if "crop" in opt.preprocess:
         image = pad_to(image, opt.crop_size, opt.crop_size, background)
         image = image[:, top:top + opt.crop_size, left:left + opt.crop_size]
     else:
-        image = pad_to(image, *(round_up(n, 4) for n in image.shape[-2:]), background)
+        height, width = (round_up(n, 4) for n in image.shape[-2:])
+        image = pad_to(image, height, width, background)
     return image[..., ::-1] if flip else image
 
 
-def round_up(number, multiple):
+def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def pad_to(image, height, width, background=BACKGROUND):
+def pad_to(image: np.ndarray, height: int, width: int, background: float = BACKGROUND) -> np.ndarray:
     """Centres (C, H, W) in at least (height, width) of background."""
     h, w = image.shape[-2:]
     down, right = max(height - h, 0), max(width - w, 0)
@@ -73,13 +78,13 @@ def pad_to(image, height, width, background=BACKGROUND):
     return np.pad(image, margins, constant_values=background)
 
 
-def crop_back(image, height, width):
+def crop_back(image: np.ndarray, height: int, width: int) -> np.ndarray:
     """The inverse of `pad_to` for an image that was (C, height, width) before."""
     top, left = (image.shape[-2] - height) // 2, (image.shape[-1] - width) // 2
     return image[..., top:top + height, left:left + width]
 
 
-def blend_neighbours(images, reach):
+def blend_neighbours(images: list[np.ndarray], reach: int) -> list[np.ndarray]:
     """Each image of one volume averaged with `reach` neighbours on either side, with weights that fall linearly.
 
     Damps the jumps that come from translating slice by slice, at the price of through-plane sharpness. At the ends of

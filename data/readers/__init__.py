@@ -2,11 +2,15 @@
 
 One module per format. Nothing here knows of labels, windows or networks; every failure is a UserError naming the file.
 """
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import has_signal
 from duiit.data.readers.finding import find_scans, stem_patient
 from duiit.data.readers.selection import select_slices, slice_indices
-from duiit.data.readers.slice import Scan, Slice
+from duiit.data.readers.slice import Geometry, Scan, Slice
 from duiit.util.files import natural_key
 
 __all__ = ["find_scans", "has_signal", "header_age", "natural_key", "parse_age", "read_scan", "select_slices",
@@ -28,10 +32,13 @@ def read_scan(scan: Scan) -> list[Slice]:
         from duiit.data.readers.nifti import read_nifti
         images, unit, geometry = read_nifti(scan.files[0], scan.unit)
         return _slices(scan, [(image, scan.files[0], unit) for image in images], geometry)
+    read: Callable[[Path, str | None], tuple[Any, ...]]
     if scan.kind == "numpy":
-        from duiit.data.readers.numpy_file import read_array as read
+        from duiit.data.readers.numpy_file import read_array
+        read = read_array
     else:
-        from duiit.data.readers.images import read_image as read
+        from duiit.data.readers.images import read_image
+        read = read_image
     served = []
     for path in scan.files:
         images, *meaning = read(path, scan.unit)
@@ -47,7 +54,7 @@ def header_age(scan: Scan) -> float | None:
     return patient_age(scan.files[0])
 
 
-def _slices(scan: Scan, images: list, geometry=None) -> list[Slice]:
+def _slices(scan: Scan, images: list[tuple[Any, ...]], geometry: Geometry | None = None) -> list[Slice]:
     """images: (image, path, unit) of each slice, and its span where the format has a place for one."""
     return [Slice(image=image, patient=scan.patient, scan=scan.name, path=path, index=i, unit=unit,
                   label=scan.label_of(path), geometry=geometry, span=next(iter(span), None))

@@ -213,11 +213,12 @@ def _depth(place: np.ndarray | None) -> float:
 
 def _geometry(places: list[np.ndarray | None], path: Path) -> Geometry | None:
     """One affine for the series; the slice step is the mean one, which keeps a tilted gantry's shear."""
-    if not places or any(place is None for place in places):
+    known = [place for place in places if place is not None]
+    if not known or len(known) < len(places):
         return None
-    origins = np.stack([place[3] for place in places])
+    origins = np.stack([place[3] for place in known])
     affine = np.eye(4)
-    affine[:3, :3], affine[:3, 3] = places[0][:3].T, origins[0]
+    affine[:3, :3], affine[:3, 3] = known[0][:3].T, origins[0]
     steps = np.diff(origins, axis=0)
     if len(steps) and np.linalg.norm(steps.mean(axis=0)) > 1e-3:
         affine[:3, 2] = steps.mean(axis=0)

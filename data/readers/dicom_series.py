@@ -2,9 +2,10 @@
 import logging
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -53,7 +54,7 @@ class Series:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(header.path for header in self.headers) or (self.problem,)
+        return (self.problem,) if self.problem else tuple(header.path for header in self.headers)
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -118,13 +119,17 @@ def _place(ds: pydicom.Dataset) -> tuple[tuple[float, ...] | None, float | None]
         return None, None if location is None else float(location)
 
 
-def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None, root: Path) -> tuple[list[Series], Counter]:
+def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
+                 root: Path) -> tuple[list[Series], Counter[str]]:
     """The image series among DICOM files, and how many images of other modalities were passed over.
 
     modalities: the Modality values wanted, None for all. A file that cannot be read becomes a series of its own, so
     that reading it names it. Scout views (ImageType LOCALIZER, PS3.3 C.8.2.1.1.1) are left out.
     """
-    groups, broken, passed, other, scouts = defaultdict(list), [], Counter(), 0, 0
+    groups: defaultdict[tuple[Hashable, ...], list[Header]] = defaultdict(list)
+    broken: list[Series] = []
+    passed: Counter[str] = Counter()
+    other = scouts = 0
     for path in paths:
         try:
             header = read_header(path)
@@ -146,7 +151,7 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None, root
     return [Series(tuple(_in_order(stack))) for stack in stacks] + broken, passed
 
 
-def _series_key(header: Header) -> tuple:
+def _series_key(header: Header) -> tuple[Hashable, ...]:
     # Without a UID, what lies in one folder belongs together. A file of many frames is a volume by itself; images of
     # another size or direction in one series are another stack (thick and reformatted slices filed under one number).
     own_file = str(header.path) if header.frames > 1 else ""
@@ -183,6 +188,6 @@ def _repeats_position(headers: list[Header]) -> bool:
 
 def _in_order(headers: list[Header]) -> list[Header]:
     complete = all(header.position is not None for header in headers)
-    key: Callable[[Header], tuple] = lambda header: (  # noqa: E731
-        round(header.position, 3) if complete else 0.0, header.number, natural_key(header.path))
+    key: Callable[[Header], tuple[Any, ...]] = lambda header: (  # noqa: E731
+        round(header.position or 0.0, 3) if complete else 0.0, header.number, natural_key(header.path))
     return sorted(headers, key=key)

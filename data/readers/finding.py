@@ -90,7 +90,8 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
     if passed:
         others = ", ".join(f"{count} {modality}" for modality, count in sorted(passed.items()))
         log.log(logging.INFO if scans or series else logging.WARNING,
-                "%s: left out DICOM images of other modalities (%s); wanted %s", root, others, " ".join(modalities))
+                "%s: left out DICOM images of other modalities (%s); wanted %s", root, others,
+                " ".join(modalities or ()))
     return scans + _series_scans(series, root, patient_of)
 
 
@@ -116,7 +117,8 @@ def _volume_patient(path: Path, root: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else stem_of(path)
 
 
-def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path, groups: dict) -> Scan:
+def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path,
+                groups: Iterable[tuple[str, Path, str]]) -> Scan:
     kind, folder, patient = key
     shared = sum(other[:2] == key[:2] for other in groups) > 1
     name = folder.relative_to(root).as_posix()

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from duiit.data.readers.common import check_size, finish, reading, settle_unit
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
@@ -42,7 +42,7 @@ def _read_with_pillow(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         image = Image.open(path)
     except Image.DecompressionBombError:
         raise UserError(f"{path}: claims more pixels than can be read; reduce its size or remove it") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise UserError(f"{path}: {_what_instead(path)}") from None
     with image:
         check_size(path, (image.height, image.width))
@@ -52,7 +52,7 @@ def _read_with_pillow(path: Path) -> tuple[np.ndarray, dict[str, str]]:
         elif image.mode not in _AS_STORED:
             image = _colour_without_alpha(image)
         pixels = np.asarray(image)
-        text = {key: value for key, value in image.info.items() if isinstance(value, str)}
+        text = {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
     return (pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), text
 
 
@@ -90,9 +90,9 @@ def _what_instead(path: Path) -> str:
 
 
 def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str, tuple[float, float] | None]:
-    unit = span = None
+    meaning = None
     try:
-        pixels, axes, (unit, span) = _tiff_pixels(path)
+        pixels, axes, meaning = _tiff_pixels(path)
     except UserError:
         raise
     except Exception as error:
@@ -102,15 +102,15 @@ def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str,
         pixels, _ = _read_with_pillow(path)
         axes = "YX" if pixels.ndim == 2 else "SYX"
     pages = _pages(pixels, axes, path)
-    if span is None:
+    if meaning is None:
         return [finish(page, path) for page in pages], settle_unit(expected, pixels.dtype, False, path, DISPLAY), None
-    low, high = span
-    return [finish(page * ((high - low) / 65535) + low, path) for page in pages], unit, span
+    unit, (low, high) = meaning
+    return [finish(page * ((high - low) / 65535) + low, path) for page in pages], unit, (low, high)
 
 
-def _tiff_pixels(path: Path) -> tuple[np.ndarray, str, tuple]:
+def _tiff_pixels(path: Path) -> tuple[np.ndarray, str, tuple[str, tuple[float, float]] | None]:
     """The first image series of a TIFF, the letters of its axes, colours spread out where it has a palette, and its
-    unit and span."""
+    unit and span where it tells them."""
     with tifffile.TiffFile(path) as file:
         if not file.series:
             raise UserError(f"{path}: holds no image; restore or remove it")
@@ -121,18 +121,20 @@ def _tiff_pixels(path: Path) -> tuple[np.ndarray, str, tuple]:
         pixels = series.asarray()
         if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
             table = page.colormap  # (3, 2**bits), 16 bits a colour whatever the pixels' own depth
-            return (table[:, pixels] >> 8).astype(np.uint8), "S" + series.axes, (None, None)
+            if table is None:
+                raise UserError(f"{path}: its pixels stand for colours that it does not hold; restore or remove it")
+            return (table[:, pixels] >> 8).astype(np.uint8), "S" + series.axes, None
         if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
             pixels = ~pixels  # for unsigned values: highest - value
         pixels = pixels.astype(np.uint8) * 255 if pixels.dtype.kind == "b" else pixels
         return pixels, series.axes, _meaning(file, path)
 
 
-def _meaning(file: tifffile.TiffFile, path: Path) -> tuple[str | None, tuple[float, float] | None]:
-    """Unit and span of a TIFF that `duiit translate` wrote; (None, None) of any other."""
+def _meaning(file: tifffile.TiffFile, path: Path) -> tuple[str, tuple[float, float]] | None:
+    """Unit and span of a TIFF that `duiit translate` wrote; None of any other."""
     told = (file.shaped_metadata or ({},))[0]
     if TIFF_SPAN not in told or file.series[0].dtype != np.uint16:
-        return None, None
+        return None
     low, high = (float(x) for x in told[TIFF_SPAN])
     if told.get(TIFF_UNIT) not in _UNITS or not (np.isfinite([low, high]).all() and low < high):
         raise UserError(f"{path}: its description names no unit and range that can be used; translate it again")

@@ -77,7 +77,7 @@ class Labels:
 
     def _label(self, scan: Scan, keys: Mapping[Path, str | None], names: "_Ids",
                patients: "_Ids") -> tuple[Scan, set[str]]:
-        own = {path: keys[path] for path in scan.files if keys.get(path)}
+        own = {path: key for path in scan.files if (key := keys.get(path))}
         last = PurePosixPath(scan.name).name
         by_name = names.find([scan.name, f"{scan.patient}/{last}", f"{scan.patient}/{scan.name}", last])
         patient = patients.find([scan.patient])
@@ -88,7 +88,7 @@ class Labels:
         used = {key for key in (*own.values(), by_name, patient) if key}
         return replace(scan, label=label, file_labels=file_labels), used
 
-    def _file_ids(self, path: Path, scan: Scan, bare: Counter) -> list[str]:
+    def _file_ids(self, path: Path, scan: Scan, bare: Counter[str]) -> list[str]:
         """How a table may write it: from the cohort's folder, from the table's, bare; with ending or without."""
         bases = [base for base in (scan.root, self.path.parent) if path.is_relative_to(base)]
         relative = [path.relative_to(base) for base in bases]
@@ -377,8 +377,8 @@ def _fits(path: Path, label_column: str | None, id_column: str | None, task: str
 
 
 def _no_column(path: Path, label_column: str | None, id_column: str | None) -> str:
-    rows = next((rows for rows in read_sheets(path).values() if rows), [[]])
-    names = ", ".join(cell for cell in rows[0] if cell)[:160] or "nothing"
+    header = next((rows[0] for rows in read_sheets(path).values() if rows), [])
+    names = ", ".join(cell for cell in header if cell)[:160] or "nothing"
     wanted = " and ".join(f"'{name}'" for name in (id_column, label_column) if name)
     if wanted:
         return f"{path}: has no column {wanted} (it has: {names}); correct --label_column or --id_column"

@@ -9,6 +9,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 from nibabel import orientations as ornt
+from nibabel.filebasedimages import FileBasedImage
+from nibabel.spatialimages import SpatialImage
 
 from duiit.data.readers.common import check_size, finish, reading, settle_unit
 from duiit.data.readers.slice import GREY, Geometry
@@ -24,7 +26,7 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     whose affine does not span space.
     """
     with reading(path, "a NIfTI volume"):
-        image = nib.load(path)
+        image = _spatial(nib.load(path), path)
         shape = _volume_shape(image.shape, path)
         check_size(path, (shape[2], shape[0], shape[1]))
         geometry, to_served = _orient(image.affine, shape, path)
@@ -37,6 +39,13 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
         volume = ornt.apply_orientation(volume.reshape(*shape, *volume.shape[len(image.shape):]), to_served)
         slices = np.moveaxis(volume, (2, 1, 0), (0, -2, -1))  # (W, H, N, ...) -> (N, ..., H, W)
     return list(finish(slices, path)), settle_unit(expected, stored, scaled, path, GREY), geometry
+
+
+def _spatial(image: FileBasedImage, path: Path) -> SpatialImage:
+    """`image`, made sure of: a CIFTI file is NIfTI by its name, and holds values on a surface."""
+    if not isinstance(image, SpatialImage):
+        raise UserError(f"{path}: holds no volume but {type(image).__name__} data; save the volume itself")
+    return image
 
 
 def to_source_orientation(volume: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -62,7 +71,8 @@ def _volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
         raise UserError(f"{path}: holds several frames or components ({frames} volumes); save one volume a file")
     if len(shape) < 2:
         raise UserError(f"{path}: has {len(shape)} dimensions, not a volume's three; restore or remove it")
-    return (*shape[:3], 1)[:3]
+    width, height, count = (*shape[:3], 1)[:3]
+    return width, height, count
 
 
 def _orient(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, np.ndarray]:

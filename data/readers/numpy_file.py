@@ -1,7 +1,7 @@
 """Reads NumPy arrays (.npy, or .npz with one array): (H, W), a volume (N, H, W), or colour (H, W, 3). Never pickles."""
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 import numpy as np
 from numpy.lib import format as npy
@@ -57,7 +57,7 @@ def _header(path: Path) -> tuple[tuple[int, ...], np.dtype]:
             return _array_header(file, members[0].file_size, path)
 
 
-def _array_header(file: BinaryIO, size: int, path: Path) -> tuple[tuple[int, ...], np.dtype]:
+def _array_header(file: IO[bytes], size: int, path: Path) -> tuple[tuple[int, ...], np.dtype]:
     start = file.read(len(npy.MAGIC_PREFIX))
     if start != npy.MAGIC_PREFIX:
         kind = "a Python pickle, which is never loaded" if start[:1] == b"\x80" else "not a NumPy array"

@@ -46,7 +46,10 @@ def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
     """
     root, patterns = Path(root), tuple(exclude)
     home = root.resolve()
-    seen, files, folders, links = set(), [], [root], []
+    seen: set[Path] = set()
+    files: list[Path] = []
+    folders = [root]
+    links: list[Path] = []
     while folders or links:
         folder = folders.pop() if folders else links.pop(0)  # real folders first, so that their own path is kept
         target = folder.resolve()
@@ -65,7 +68,7 @@ def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
     return sorted(files, key=lambda path: natural_key(path.relative_to(root)))
 
 
-def _entries(folder: Path) -> list[os.DirEntry]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return sorted(entries, key=lambda entry: entry.name)
@@ -73,7 +76,7 @@ def _entries(folder: Path) -> list[os.DirEntry]:
         raise UserError(f"{folder}: cannot list this folder ({error.strerror}); change its access rights") from None
 
 
-def _is_dir(entry: os.DirEntry) -> bool:
+def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that points to itself

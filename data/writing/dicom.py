@@ -136,7 +136,7 @@ class _Source:
 class _Sources:
     """The origins of a scan's slices; each file is read once."""
 
-    def __init__(self, scan: Scan):
+    def __init__(self, scan: Scan) -> None:
         self.scan = scan
         self.file = cache(self._file)
         header, key, _ = self.file(scan.files[0])   # the same whichever of its slices were chosen
@@ -159,7 +159,7 @@ class _Sources:
         if placed and self.scan.kind == "dicom":
             plane = _plane_of_header(header, frame or 0)
         else:
-            plane = _plane_of_affine(s.geometry.affine if placed else _LPS_FROM_RAS, s.index)
+            plane = _plane_of_affine(_LPS_FROM_RAS if s.geometry is None else s.geometry.affine, s.index)
         return _Source(header, self.scan_key, key, frame, _at_right_angles(plane, self.scan), placed)
 
 
@@ -217,7 +217,7 @@ class _Identifiers:
     replaces UIDs (U in PS3.15 E.1-1). Replacements are the same for all scans of a patient in a run.
     """
 
-    def __init__(self, scan: Scan, identity: SeriesIdentity, keep: bool):
+    def __init__(self, scan: Scan, identity: SeriesIdentity, keep: bool) -> None:
         self.patient, self.identity, self.keep = scan.patient, identity, keep
         self.pseudonym = pseudonym(scan.patient, identity)
 

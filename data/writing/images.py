@@ -5,7 +5,9 @@ unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); TIFF of 16 bit
 that it is read back as the network made it; NIfTI holds a whole scan (int16 for HU, else float32) with the geometry it
 was read with.
 """
+from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import nibabel
@@ -13,16 +15,18 @@ import numpy as np
 import tifffile
 from PIL import Image, PngImagePlugin
 
+from duiit.data.preparing.intensity import Intensity
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.images import PNG_INTERCEPT, PNG_SLOPE, PNG_UNIT, TIFF_SPAN, TIFF_UNIT
 from duiit.data.readers.nifti import to_source_affine, to_source_orientation
-from duiit.data.readers.slice import HU, Geometry
+from duiit.data.readers.slice import HU, Geometry, Label, Scan, Slice
 from duiit.util.errors import UserError
 
 ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
 
 
-def write_scan(folder, scan, slices, images, intensity, kind):
+def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], images: Sequence[np.ndarray],
+               intensity: Intensity, kind: str) -> list[tuple[str, str, Label]]:
     """Writes one translated scan under `folder`.
 
     scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1].
@@ -48,7 +52,7 @@ def write_scan(folder, scan, slices, images, intensity, kind):
     return [(name, s.patient, s.label) for name, s in zip(names, slices, strict=True)]
 
 
-def _names(folder, scan, slices, ending):
+def _names(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], ending: str) -> list[str]:
     """One name a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
     paths = [s.path.relative_to(scan.root) for s in slices]
     if len(set(paths)) < len(paths) or scan.kind == "nifti":
@@ -61,7 +65,7 @@ def _names(folder, scan, slices, ending):
     return [f"{(p if stem in taken else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
 
 
-def _display(image):
+def _display(image: np.ndarray) -> np.ndarray:
     """(C, H, W) in [-1, 1] -> uint8 (H, W) or (H, W, 3)."""
     pixels = np.rint((np.clip(image, -1, 1) + 1) * 127.5).astype(np.uint8)
     if pixels.shape[0] not in (1, 3):
@@ -69,7 +73,7 @@ def _display(image):
     return pixels[0] if pixels.shape[0] == 1 else np.moveaxis(pixels, 0, -1)
 
 
-def _write_png16(path, image, intensity):
+def _write_png16(path: Path, image: np.ndarray, intensity: Intensity) -> None:
     """All 16 bits of the target's range, with the slope and intercept back to its unit as text in the file."""
     if image.shape[0] != 1:
         raise UserError(f"--format png16: holds 1 channel, not {image.shape[0]}; give --format tiff or npy")
@@ -81,12 +85,12 @@ def _write_png16(path, image, intensity):
     Image.fromarray(stored).save(path, pnginfo=scale)
 
 
-def _sixteen_bits(image):
+def _sixteen_bits(image: np.ndarray) -> np.ndarray:
     """[-1, 1] -> all of uint16."""
     return np.rint((np.clip(image, -1, 1) + 1) * (65535 / 2)).astype(np.uint16)
 
 
-def _write_tiff16(path, image, intensity):
+def _write_tiff16(path: Path, image: np.ndarray, intensity: Intensity) -> None:
     """All 16 bits of the target's range, which stands in the file's description, with the unit."""
     if image.shape[0] not in (1, 3):
         raise UserError(f"--format tiff16: holds 1 or 3 channels, not {image.shape[0]}; give --format npy")
@@ -97,7 +101,8 @@ def _write_tiff16(path, image, intensity):
                      photometric="minisblack" if grey else "rgb", compression="zlib", metadata=told)
 
 
-def _write_nifti(folder, slices, images, intensity):
+def _write_nifti(folder: str | PathLike[str], slices: Sequence[Slice], images: Sequence[np.ndarray],
+                 intensity: Intensity) -> tuple[str, str, Label]:
     first = slices[0]
     name = f"{first.scan}.nii.gz"
     if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
@@ -108,7 +113,8 @@ def _write_nifti(folder, slices, images, intensity):
     return name, first.patient, first.label
 
 
-def as_volume(slices, images, intensity):
+def as_volume(slices: Sequence[Slice], images: Sequence[np.ndarray],
+              intensity: Intensity) -> tuple[np.ndarray, np.ndarray]:
     """(values, affine): a scan's translated slices (1, H, W) as one float32 array in the target's unit, and the affine
     of its indices, (4, 4) in RAS+ mm. Its axes are those of the source's NIfTI file, else (column, row, slice)."""
     volume = intensity.restore(np.stack(images)[:, 0])                                      # (N, H, W)
@@ -118,13 +124,13 @@ def as_volume(slices, images, intensity):
     return to_source_orientation(volume, geometry), to_source_affine(geometry, volume.shape)
 
 
-def save_nifti(path, values, affine, unit):
+def save_nifti(path: str | PathLike[str], values: np.ndarray, affine: np.ndarray, unit: str) -> None:
     """int16 for HU, whose fractions no scanner tells, else float32."""
     stored = np.rint(values).astype(np.int16) if unit == HU else values
     nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), affine), path)
 
 
-def _geometry_of(slices, shape):
+def _geometry_of(slices: Sequence[Slice], shape: tuple[int, ...]) -> Geometry:
     """Where a volume of `shape` (N, H, W) lies that was made from these slices: chosen ones of a scan, evenly spaced,
     and perhaps with other pixels over the same field of view. Unknown geometry: pixels of 1 mm, in LPS.
     """

@@ -1,17 +1,23 @@
 """`duiit data`: check a data folder before training on it, or make a phantom one."""
+from argparse import Namespace
+from typing import TYPE_CHECKING
+
 import click
 
 from duiit.options import CheckOptions, PhantomOptions
 from duiit_cli.adapter import OptionsCommand
 from duiit_cli.group import SETTINGS, Group
 
+if TYPE_CHECKING:
+    from duiit.data.phantom import PhantomSummary
+
 
 @click.group("data", cls=Group, context_settings=SETTINGS)
-def command():
+def command() -> None:
     """Check a data folder, or make a phantom one."""
 
 
-def make_phantom(opt):
+def make_phantom(opt: Namespace) -> "PhantomSummary":
     """Writes the phantom; returns how many patients and images each cohort has."""
     from duiit.data.phantom import PhantomSpec, write_phantom
     from duiit.util.progress import track
@@ -21,13 +27,13 @@ def make_phantom(opt):
                          lambda items, total, description: track(items, description, total), opt.force)
 
 
-def run_phantom(opt):
+def run_phantom(opt: Namespace) -> None:
     summary = make_phantom(opt)
     for cohort, patients in summary.patients.items():
         click.echo(f"{cohort:>4}: {patients} patients, {summary.images[cohort]} images")
 
 
-def run_check(opt):
+def run_check(opt: Namespace) -> int:
     from duiit.data.checking.report import check
 
     return check(opt)

@@ -1,9 +1,11 @@
 """`duiit evaluate`."""
+from argparse import Namespace
+
 from duiit.options import EvaluateOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> int:
     from duiit_cli.evaluation.image_sets import evaluate  # late: torch takes seconds to import
 
     return evaluate(opt)

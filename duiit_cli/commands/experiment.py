@@ -1,9 +1,11 @@
 """`duiit experiment`."""
+from argparse import Namespace
+
 from duiit.options import ExperimentOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> int:
     from duiit_cli.experiments.running.experiment import experiment  # late: torch takes seconds to import
 
     return experiment(opt)

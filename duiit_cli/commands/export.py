@@ -1,9 +1,11 @@
 """`duiit export`: a run's network as a file for other programs."""
+from argparse import Namespace
+
 from duiit.options import ExportOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> object:
     from duiit_cli.inference.export import export  # late: torch takes seconds to import
 
     return export(opt)

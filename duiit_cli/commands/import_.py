@@ -1,9 +1,11 @@
 """`duiit import`: networks trained with the CycleGAN toolkit become a run."""
+from argparse import Namespace
+
 from duiit.options import ImportOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> object:
     from duiit_cli.inference.import_ import import_networks  # late: torch takes seconds to import
 
     return import_networks(opt)

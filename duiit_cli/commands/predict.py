@@ -1,9 +1,11 @@
 """`duiit predict`."""
+from argparse import Namespace
+
 from duiit.options import PredictOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> object:
     from duiit_cli.inference.prediction import predict_scans  # late: torch takes seconds to import
 
     return predict_scans(opt)

@@ -1,9 +1,11 @@
 """`duiit test`."""
+from argparse import Namespace
+
 from duiit.options import TestOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> int:
     from duiit_cli.evaluation.held_out import test
 
     return test(opt)

@@ -1,9 +1,11 @@
 """`duiit train`."""
+from argparse import Namespace
+
 from duiit.options import TrainOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> object:
     from duiit.util import distributed  # late, as all that follows: torch takes seconds to import
 
     if opt.nproc > 1 and not distributed.launched():

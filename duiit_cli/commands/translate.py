@@ -1,9 +1,11 @@
 """`duiit translate`."""
+from argparse import Namespace
+
 from duiit.options import TranslateOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt):
+def run(opt: Namespace) -> object:
     from duiit_cli.inference.translation import translate_scans  # late: torch takes seconds to import
 
     return translate_scans(opt)

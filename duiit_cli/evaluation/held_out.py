@@ -5,14 +5,18 @@ training mean), `label_fidelity` (the predictor's errors on translated images), 
 target image, where that is known). predictions.csv: one row an image.
 """
 import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from duiit.data import create_dataset, readers
+from duiit.data.preparing.cohort import Row
 from duiit.data.readers.common import stem_of
-from duiit.data.readers.slice import HU
+from duiit.data.readers.slice import HU, Label
 from duiit.models import find_model_using_name
 from duiit.util import metrics
 from duiit.util.errors import UserError
@@ -27,7 +31,7 @@ from duiit_cli.inference.scan_answers import slice_answers
 log = logging.getLogger(__name__)
 
 
-def test(opt, where=None):
+def test(opt: Namespace, where: Path | None = None) -> int:
     """Tests the run that `opt` names; `where` is the folder to fill, if not the one under --results_dir. Returns 0."""
     if plain_testing.is_needed(opt):
         return plain_testing.test(opt)
@@ -47,12 +51,13 @@ def test(opt, where=None):
 class Test:
     __test__ = False
 
-    def __init__(self, opt, dataset, model, page):
+    def __init__(self, opt: Namespace, dataset: Any, model: Any, page: HTML) -> None:
         self.opt, self.dataset, self.model, self.page = opt, dataset, model, page
         self.predicts = hasattr(model, "predictor")
-        self.rows, self.report = [], {"name": opt.name, "model": opt.model, "epoch": opt.epoch, "phase": opt.phase}
+        self.rows: list[dict[str, Any]] = []
+        self.report: dict[str, Any] = {"name": opt.name, "model": opt.model, "epoch": opt.epoch, "phase": opt.phase}
 
-    def go(self, folder):
+    def go(self, folder: Path) -> Iterator[str]:
         """Fills `folder`; returns lines that sum it up."""
         if self.predicts:
             self._target()
@@ -70,31 +75,31 @@ class Test:
 
     # -- real target images ------------------------------------------------------------------------------------
 
-    def _target(self):
+    def _target(self) -> None:
         target = self.dataset.target
         member, rows = self.dataset.members[target], self.dataset.target_part(self.opt.phase)
         answers = self._answers([member.cohort.image(r) for r in rows])
         self._record(target, target, rows, answers)
         self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
 
-    def _answers(self, images):
+    def _answers(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """(N,) labels, or (N, K) class probabilities."""
         return slice_answers(self.model.predictor(), images, self.opt, self.model.device)
 
-    def _record(self, modality, seen_as, rows, answers):
+    def _record(self, modality: str, seen_as: str, rows: Sequence[Row], answers: Iterable[Any]) -> None:
         for row, answer in zip(rows, answers, strict=True):
             names = self.opt.facts.classes if _is_class(answer) else ()
             chances = {f"p_{c}": float(p) for c, p in zip(names, answer, strict=True)} if names else {}
             self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
                               "slice": row.index + 1, "label": row.label, "prediction": self._said(answer), **chances})
 
-    def _said(self, answer):
+    def _said(self, answer: Any) -> float | str | None:
         """A number, or the name of the likeliest class; None where nothing was asked."""
         if answer is None:
             return None
         return self.opt.facts.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
 
-    def _errors(self, rows, answers):
+    def _errors(self, rows: Sequence[Row], answers: Iterable[Any]) -> dict[str, dict[str, Any]]:
         known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
         labels, answers, patients = [r.label for r, _ in known], [a for _, a in known], [r.patient for r, _ in known]
         means = metrics.by_group(answers, patients)
@@ -108,10 +113,10 @@ class Test:
         return {"by_image": metrics.regression_errors(answers, labels),
                 "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
 
-    def _class_errors(self, chances, labels):
+    def _class_errors(self, chances: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
         return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.facts.classes)
 
-    def _floor(self, rows):
+    def _floor(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Always answering what the target's training images have on average (or most often)."""
         training = [r.label for r in self.dataset.target_part("train") if r.label is not None]
         if not training:
@@ -124,7 +129,7 @@ class Test:
 
     # -- translated images -------------------------------------------------------------------------------------
 
-    def _source(self, source):
+    def _source(self, source: str) -> Callable[[], None]:
         """Translates and scores one source; returns a function that shows the images, below the tables."""
         opt, member = self.opt, self.dataset.members[source]
         rows = member.rows[:int(min(opt.num_test, len(member.rows)))]
@@ -150,7 +155,7 @@ class Test:
             self.report.setdefault("images", {})[source] = {"n": len(errors), **means}
         return lambda: self._show(source, shown, answers)
 
-    def _show(self, source, shown, answers):
+    def _show(self, source: str, shown: Sequence[tuple[Row, dict[str, np.ndarray]]], answers: Iterable[Any]) -> None:
         import torch
 
         for (row, visuals), answer in zip(shown, answers, strict=True):
@@ -164,21 +169,22 @@ class Test:
 
     # -- what it comes to --------------------------------------------------------------------------------------
 
-    def _tables(self):
-        rows = []
+    def _tables(self) -> None:
+        rows: list[dict[str, Any]] = []
         for title, part in self._parts():
             for unit in ("by_image", "by_patient"):
                 if part.get(unit):
                     rows.append({"what": title, "error": unit.replace("_", " "), **part[unit]})
         if rows:
             self.page.add_header("Predicted labels")
-            self.page.add_table(rows, list(max(rows, key=len)))
+            widest: dict[str, Any] = max(rows, key=len)
+            self.page.add_table(rows, list(widest))
         images = [{"source": s, **e} for s, e in self.report.get("images", {}).items()]
         if images:
             self.page.add_header("Translated images against the true ones")
             self.page.add_table(images)
 
-    def _parts(self):
+    def _parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if "predictor" in self.report:
             part = self.report["predictor"]
             yield f"real {part['modality']}", part
@@ -186,7 +192,7 @@ class Test:
         for source, part in self.report.get("label_fidelity", {}).items():
             yield f"{source} as {self.dataset.target}", part
 
-    def _summary(self):
+    def _summary(self) -> Iterator[str]:
         for title, part in self._parts():
             errors = part.get("by_patient") or part.get("by_image")
             if errors:
@@ -202,15 +208,16 @@ class Test:
 class Truth:
     """The true target image of a source image, where a folder with mirrored paths holds it."""
 
-    def __init__(self, source, opt):
+    def __init__(self, source: str, opt: Namespace) -> None:
         folder = Path(opt.truth) if opt.truth else Path(opt.dataroot) / "truth" / source
         if opt.truth and not folder.is_dir():
             raise UserError(f"--truth {opt.truth}: no such folder")
         self.folder = folder if folder.is_dir() else None
         self.opt, self.intensity = opt, target_intensity(opt)
-        self._last = None, []                                   # slices of one volume are asked for one by one
+        # Slices of one volume are asked for one by one.
+        self._last: tuple[Path | None, list[np.ndarray]] = None, []
 
-    def image(self, row):
+    def image(self, row: Row) -> np.ndarray | None:
         """float32 (C, H, W) in [-1, 1] at loading size, or None."""
         if self.folder is None:
             return None
@@ -224,7 +231,7 @@ class Truth:
         images = self._last[1]
         return images[row.index if len(images) > row.index else 0]
 
-    def errors(self, fake, true):
+    def errors(self, fake: np.ndarray, true: np.ndarray) -> dict[str, float]:
         """MAE in the target's unit (within the window), PSNR and SSIM on [-1, 1], of the first channel."""
         errors = metrics.image_errors(fake[0].astype(np.float64), true[0].astype(np.float64), 2.0)
         unit = self.intensity.unit
@@ -232,13 +239,13 @@ class Truth:
                 "psnr": errors["psnr"], "ssim": errors["ssim"]}
 
 
-def _is_class(answer):
+def _is_class(answer: Any) -> bool:
     return answer is not None and np.ndim(answer) > 0
 
 
-def _of_volume(row):
+def _of_volume(row: Row) -> bool:
     return Path(row.file).suffix.lower() in (".nii", ".gz", ".npy", ".npz")
 
 
-def _short(value):
+def _short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, (int, float)) else str(value)

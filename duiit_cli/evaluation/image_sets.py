@@ -7,12 +7,17 @@ go on.
 """
 import logging
 from argparse import Namespace
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from duiit import __version__
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import ct_window
+from duiit.data.readers.slice import Scan
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
 from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED
@@ -25,7 +30,7 @@ from duiit_cli.evaluation.label_fidelity import LabelFidelity
 from duiit_cli.evaluation.paired_errors import PairedErrors, mask_index
 from duiit_cli.evaluation.pairing import Index
 from duiit_cli.evaluation.report import show
-from duiit_cli.inference.networks import load_model, read
+from duiit_cli.inference.networks import PreparedScan, load_model, read
 
 log = logging.getLogger(__name__)
 SIDES = ("real", "fake")
@@ -33,7 +38,7 @@ NOT_FETCHED = ("the Inception weights are not here; --metrics fid,kid,is fetches
                "names a file that holds them")
 
 
-def evaluate(opt):
+def evaluate(opt: Namespace) -> int:
     """Exit status 0, or 2 where a metric that was asked for (by name, or by --fid_weights) is not among the figures."""
     opt.target = opt.target or "ct"
     ct_window(opt.ct_window)                                # a wrong one is told before anything is read
@@ -41,19 +46,19 @@ def evaluate(opt):
 
 
 class Evaluation:
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         self.opt = opt
-        self.left_out = {}                                  # {metric: why}
+        self.left_out: dict[str, str] = {}                            # {metric: why}
         self.scans = {side: self._find(side) for side in SIDES}
         self.metrics = opt.asked or self._all_that_can_be_had()
         self.masks = mask_index(opt.mask, opt) if opt.mask else None
-        self.model = load_model(opt, "predictor") if set(OF_A_RUN) & set(self.metrics) else None
-        self.collectors = {side: [] for side in SIDES}
+        self.model: Any = load_model(opt, "predictor") if set(OF_A_RUN) & set(self.metrics) else None
+        self.collectors: dict[str, list[FeatureCollector]] = {side: [] for side in SIDES}
         self._prepare_networks()
         self.fidelity = LabelFidelity(opt, self.model) if "label_fidelity" in self.metrics else None
         self.counts = {side: {"scans": len(self.scans[side]), "images": 0, "left_out": 0} for side in SIDES}
 
-    def _find(self, side):
+    def _find(self, side: str) -> list[Scan]:
         """The scans of one side. A run's names of columns hold for its own tables, not for that of translations."""
         opt = Namespace(**vars(self.opt))
         if side == "real":
@@ -64,7 +69,7 @@ class Evaluation:
             raise UserError(f"--{side} {folder}: no such folder")
         return loader_of(opt.target).find_scans(folder, opt)
 
-    def _all_that_can_be_had(self):
+    def _all_that_can_be_had(self) -> tuple[str, ...]:
         opt = self.opt
         names = [m for m in METRICS if (opt.paired or m not in PAIRED) and (opt.name or m not in OF_A_RUN)]
         if not feature_networks.has_efficientnet():
@@ -81,7 +86,7 @@ class Evaluation:
 
     # -- networks ----------------------------------------------------------------------------------------------
 
-    def _prepare_networks(self):
+    def _prepare_networks(self) -> None:
         """One collector of features a network and side, for the networks that can be had."""
         makers = {"inception": lambda: feature_networks.inception(self.opt.fid_weights, self.opt.device),
                   "efficientnet_lite0": lambda: feature_networks.efficientnet_lite0(self.opt.device),
@@ -99,7 +104,7 @@ class Evaluation:
                 self.collectors[side].append(FeatureCollector(network, self.opt.batch_size))
         self._say_why(self.left_out, nothing=set(self.metrics) <= set(self.left_out))
 
-    def _say_why(self, left_out, nothing):
+    def _say_why(self, left_out: Mapping[str, str], nothing: bool) -> None:
         """A line a reason for what is left out now. Where nothing is left: an error, which a lone reason is itself."""
         reasons = set(self.left_out.values())
         if nothing and len(reasons) == 1:
@@ -110,7 +115,7 @@ class Evaluation:
         if nothing:
             raise UserError("no figure could be had, see above")
 
-    def _predictor_network(self):
+    def _predictor_network(self) -> feature_networks.FeatureNetwork:
         opt, net = self.opt, self.model.predictor()
         if not hasattr(net, "features"):
             raise UserError(f"--name {opt.name}: the predictor of --model {opt.model} shows no features")
@@ -120,7 +125,7 @@ class Evaluation:
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    def _read(self, side, number):
+    def _read(self, side: str, number: int) -> PreparedScan:
         """A PreparedScan with images (3, H, W) of the files' own size. Of --fake every slice counts: it holds those
         that --slices chose."""
         opt = Namespace(**{**vars(self.opt), "preprocess": "none"})
@@ -128,7 +133,7 @@ class Evaluation:
             opt.slices = "all"
         return read(self.scans[side][number], self.opt.target, 3, opt)
 
-    def go(self):
+    def go(self) -> int:
         opt = self.opt
         index = Index(self.scans["real"], lambda number: self._read("real", number).slices)
         for number in track(range(len(index.scans)), "reading real images", unit="scans"):
@@ -146,7 +151,7 @@ class Evaluation:
         self._say_left_out()
         return self._finish(pairs)
 
-    def _take(self, side, prepared):
+    def _take(self, side: str, prepared: PreparedScan) -> list[int]:
         """Features of the images that show something; returns their positions."""
         kept = [i for i, empty in enumerate(prepared.empty) if self.opt.keep_empty or not empty]
         for collector in self.collectors[side]:
@@ -157,11 +162,11 @@ class Evaluation:
         self.counts[side]["left_out"] += len(prepared.images) - len(kept)
         return kept
 
-    def _as_in_training(self, image):
+    def _as_in_training(self, image: np.ndarray) -> np.ndarray:
         """(3, H, W) -> the run's channels and loading size."""
         return transforms.to_loading_size(transforms.to_channels(image, self.opt.output_nc), self.opt)
 
-    def _say_left_out(self):
+    def _say_left_out(self) -> None:
         for side in SIDES:
             if not self.counts[side]["images"]:
                 raise UserError(f"--{side} {getattr(self.opt, side)}: every image is constant or almost empty; "
@@ -172,7 +177,7 @@ class Evaluation:
 
     # -- the report --------------------------------------------------------------------------------------------
 
-    def _finish(self, pairs):
+    def _finish(self, pairs: PairedErrors | None) -> int:
         opt = self.opt
         paired = {"paired": _only(pairs.report(), self.metrics)} if pairs else {}
         told = set(self.left_out)
@@ -191,14 +196,14 @@ class Evaluation:
         wanted = {*opt.asked, *(metrics_of("inception") if opt.fid_weights else ())}
         return 2 if wanted & set(self.left_out) else 0
 
-    def _labels(self):
+    def _labels(self) -> dict[str, Any]:
         try:
             return {"label_fidelity": self.fidelity.report()} if self.fidelity else {}
         except UserError as error:
             self.left_out["label_fidelity"] = str(error)
             return {}
 
-    def _distances(self):
+    def _distances(self) -> dict[str, dict[str, Any]]:
         done = {}
         for real, fake in zip(*self.collectors.values(), strict=True):
             network = real.network
@@ -214,7 +219,7 @@ class Evaluation:
                         done[metric]["n_fake"], done[metric]["features"])
         return {m: done[m] for m in DISTRIBUTION if m in done}
 
-    def _settings(self):
+    def _settings(self) -> dict[str, Any]:
         opt, window = self.opt, ct_window(self.opt.ct_window)
         settings = {"target": opt.target, "metrics": list(self.metrics), "ct_window": opt.ct_window,
                     "window_hu": [window.low, window.high], "slices": opt.slices, "keep_empty": opt.keep_empty,
@@ -224,7 +229,7 @@ class Evaluation:
         return settings
 
 
-def _only(paired, metrics):
+def _only(paired: Mapping[str, Any], metrics: Collection[str]) -> Mapping[str, Any]:
     """The paired report without the errors that were not asked for."""
     unwanted = tuple(m for m in PAIRED if m not in metrics)
     return {key: value for key, value in paired.items() if not key.startswith(unwanted)} if unwanted else paired

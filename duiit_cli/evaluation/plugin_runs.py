@@ -2,10 +2,12 @@
 the toolkit's contract: every image of the part through `model.test()`, and what the model shows of it onto a page.
 """
 import logging
+from argparse import Namespace
 from pathlib import Path
 
 from duiit.data import create_dataset, find_dataset_using_name
 from duiit.models import create_model, find_model_using_name
+from duiit.models.base_model import BaseModel
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder
 from duiit.util.html import HTML
@@ -17,13 +19,13 @@ log = logging.getLogger(__name__)
 OF_TRAINING = {"n_epochs": 0, "n_epochs_decay": 0, "lr_policy": "linear", "gan_mode": "lsgan", "pool_size": 0}
 
 
-def is_needed(opt):
+def is_needed(opt: Namespace) -> bool:
     """True where `opt` names a model without a translator and a predictor, or a data set without parts."""
     model, dataset = find_model_using_name(opt.model), find_dataset_using_name(opt.dataset_mode)
     return not any(hasattr(model, what) for what in ("translator", "predictor")) or not hasattr(dataset, "target_part")
 
 
-def test(opt):
+def test(opt: Namespace) -> int:
     settle(opt)
     dataset = create_dataset(opt)
     if not len(dataset):
@@ -46,10 +48,10 @@ def test(opt):
     return 0
 
 
-test.__test__ = False
+vars(test)["__test__"] = False
 
 
-def settle(opt):
+def settle(opt: Namespace) -> None:
     """As the toolkit tests: image by image, in order, unflipped, and at --crop_size instead of a random crop of
     --load_size."""
     opt.batch_size, opt.num_threads, opt.serial_batches, opt.no_flip = 1, 0, True, True
@@ -58,7 +60,7 @@ def settle(opt):
         vars(opt).setdefault(name, value)
 
 
-def ready(model, opt):
+def ready(model: BaseModel, opt: Namespace) -> BaseModel:
     """The model with its weights. As in the toolkit, dropout and batch statistics act as in training unless --eval is
     given: pix2pix has no other noise. A predictor never works so."""
     model.setup(opt)
@@ -69,7 +71,7 @@ def ready(model, opt):
     return model
 
 
-def _name(path, dataroot):
+def _name(path: str, dataroot: str) -> str:
     """An image's own place below the data folder, so that equal names in different folders do not collide."""
     path = Path(path)
     inside = path.is_relative_to(dataroot)

@@ -1,5 +1,7 @@
 """The table that `duiit evaluate` prints."""
 import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,7 +13,7 @@ _FIDELITY = (("by_image", "label fidelity, by image", "images"),
              ("training_mean_by_patient", "  always the training mean", "patients"))
 
 
-def show(report):
+def show(report: Mapping[str, Any]) -> None:
     """Prints the figures of a report: metric, value, and what it rests on."""
     table = Table("metric", "value", "of")
     for row in (*_distances(report), *_paired(report), *_labels(report)):
@@ -22,7 +24,7 @@ def show(report):
     console.print(table)
 
 
-def _distances(report):
+def _distances(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     for metric, found in report["distribution"].items():
         n = f"{found['n_real']} real, {counted(found['n_fake'], 'fake image')}"
         if "features" in found:
@@ -34,7 +36,7 @@ def _distances(report):
         yield metric, _with_deviation(found["value"], found.get("sd")), n + more
 
 
-def _paired(report):
+def _paired(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     found = report.get("paired", {})
     for name, error in found.items():
         if name not in ("n", "mask"):
@@ -42,7 +44,7 @@ def _paired(report):
             yield name, _with_deviation(error["mean"], error["sd"]), f"{n}; {found['mask']}"
 
 
-def _labels(report):
+def _labels(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     found = report.get("label_fidelity", {})
     for key, title, unit in _FIDELITY:
         errors = found.get(key)
@@ -52,9 +54,9 @@ def _labels(report):
             yield title, text, f"{errors['n']} {unit}"
 
 
-def _with_deviation(value, deviation):
+def _with_deviation(value: float | None, deviation: float | None) -> str:
     return _short(value) + (f" ± {_short(deviation)}" if deviation is not None else "")
 
 
-def _short(value):
+def _short(value: float | None) -> str:
     return "-" if value is None else f"{value:.4g}"

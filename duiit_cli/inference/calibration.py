@@ -12,6 +12,7 @@ import logging
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -42,9 +43,9 @@ TABLES = ("label_column", "id_column", "patient_regex")
 class RunFacts:
     """scores: {aggregate: [score of each validation patient]}, absolute errors or 1 - the true class's probability;
     looks: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
-    scores: dict | None
-    looks: dict | None
-    parts: dict
+    scores: dict[str, list[float]] | None
+    looks: dict[str, Any] | None
+    parts: dict[str, set[str]]
 
 
 def keep(model, opt):
@@ -105,7 +106,7 @@ def calibrate(opt, net, device, parts):
     """{aggregate: sorted scores}, one of each labelled patient who is in validation only: of the worst scan, since a
     new patient's scan may be any."""
     scans = [s for s in target_scans(opt) if parts.get(s.patient) == {"val"}]
-    worst = {how: defaultdict(float) for how in AGGREGATES}
+    worst: dict[str, defaultdict[str, float]] = {how: defaultdict(float) for how in AGGREGATES}
     for scan in track(scans, "calibrating", len(scans), "scans"):
         for how, score in _errors(scan, opt, net, device).items():
             worst[how][scan.patient] = max(worst[how][scan.patient], score)
@@ -137,7 +138,7 @@ def digest(net):
     done = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
         done.update(name.removeprefix("module.").encode())
-        done.update(np.ascontiguousarray(value.detach().cpu().numpy()))
+        done.update(np.ascontiguousarray(value.detach().cpu().numpy()).data)
     return done.hexdigest()
 
 

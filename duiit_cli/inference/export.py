@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -56,9 +57,9 @@ class Part:
     multiple: int
     smallest: int
     output: str
-    samples: list
+    samples: list[np.ndarray]
     origin: str
-    about: dict
+    about: dict[str, Any]
 
 
 # -- networks with their units -------------------------------------------------------------------------------------
@@ -68,10 +69,10 @@ class Translator(nn.Module):
 
     def __init__(self, net, intensity):
         super().__init__()
-        self.net, self.low, self.half = net, intensity.low, (intensity.high - intensity.low) / 2
+        self.net, self.low, self.reach = net, intensity.low, (intensity.high - intensity.low) / 2
 
     def forward(self, image):
-        return (self.net(image) + 1) * self.half + self.low
+        return (self.net(image) + 1) * self.reach + self.low
 
 
 class Reader(nn.Module):
@@ -116,7 +117,7 @@ def _predictor(model, opt):
     samples = [intensity.restore(i) if intensity else i for i in samples]
     scaling = [f"clip to {intensity.low:g} to {intensity.high:g} {intensity.unit}, which must come before resizing"] \
         if intensity else _scaling(opt, opt.target)
-    about = {
+    about: dict[str, Any] = {
         "input": {"name": "image", "dtype": "float32", "shape": ["batch", opt.output_nc, "height", "width"],
                   "modality": opt.target, "unit": intensity.unit if intensity else "scaled",
                   "range": [intensity.low, intensity.high] if intensity else [-1, 1], "smallest": SMALLEST_P,

@@ -9,7 +9,7 @@ from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.cohort import prepared_scan
 from duiit.data.preparing.intensity import Intensity, ct_window
-from duiit.data.readers.slice import HU
+from duiit.data.readers.slice import HU, Scan, Slice
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks
 from duiit.util.errors import UserError
@@ -48,10 +48,10 @@ def own_scans(opt, modality):
 @dataclass
 class PreparedScan:
     """One scan as the networks take it: its slices, their images (C, H, W) in [-1, 1], which are empty, its range."""
-    scan: object
-    slices: list
-    images: list
-    empty: list
+    scan: Scan
+    slices: list[Slice]
+    images: list[np.ndarray]
+    empty: list[bool]
     intensity: Intensity
 
 

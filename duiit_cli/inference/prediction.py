@@ -8,8 +8,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from duiit.data.checking.fingerprint import unlike
+from duiit.data.checking.fingerprint import ScanFacts, unlike
 from duiit.data.modality_dataset import loader_of
+from duiit.data.readers.slice import Slice
 from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
 from duiit.util.files import write_csv, write_json
@@ -60,9 +61,9 @@ class Result:
     """One scan: its slices' answers (N,) or (N, K) and the slices they are of, its label, or why there is none."""
     scan: object
     answers: object = None
-    slices: list = field(default_factory=list)
+    slices: list[Slice] = field(default_factory=list)
     label: object = None
-    facts: list = field(default_factory=list)       # its ScanFacts, if it shows anything
+    facts: list[ScanFacts] = field(default_factory=list)       # its ScanFacts, if it shows anything
     flag: str = ""
     reason: str = ""
 

@@ -11,7 +11,7 @@ from duiit import __version__
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.transforms import blend_neighbours, resize
 from duiit.data.readers.labels import WRITTEN
-from duiit.data.readers.slice import HU
+from duiit.data.readers.slice import HU, Label
 from duiit.data.writing.dicom import SeriesIdentity, write_dicom
 from duiit.data.writing.images import write_scan
 from duiit.util.errors import UserError
@@ -29,7 +29,8 @@ def translate_scans(opt, model=None):
     scans = loader_of(source).find_scans(Path(opt.input), opt)
     model = model or load_model(opt, "translator")
     net, intensity = model.translator(source), target_intensity(opt)
-    write, rows = writer_of(opt, intensity), []
+    write = writer_of(opt, intensity)
+    rows: list[tuple[str, str, Label]] = []
     with atomic_folder(opt.output, opt.force) as folder:
         for scan in track(scans, f"translating {source}", total=len(scans)):
             slices, images = translate_scan(net, scan, source, opt, model.device)

@@ -4,11 +4,16 @@ On a GPU the answer is fetched while the next steps are computed, so that nothin
 anything is saved. With `--on_nan skip` the step is undone, so its answer is waited for.
 """
 import logging
+from argparse import Namespace
 from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from duiit.models.base_model import BaseModel
 from duiit.util import distributed
 from duiit.util.errors import UserError
 from duiit.util.files import write_text
@@ -23,31 +28,31 @@ LIST = "not_finite.txt"
 class _Pending:
     """A step whose numbers are still on their way."""
     where: str
-    names: list
+    names: list[str]
     values: torch.Tensor
     finite: torch.Tensor
-    paths: list
-    arrived: object         # a CUDA event, or None
+    paths: list[str]
+    arrived: torch.cuda.Event | None
 
-    def is_here(self):
+    def is_here(self) -> bool:
         return self.arrived is None or self.arrived.query()
 
 
 class NumberGuard:
     """skipped: steps undone so far; in_a_row: those since the last good one."""
 
-    def __init__(self, opt, model, folder):
+    def __init__(self, opt: Namespace, model: BaseModel, folder: Path) -> None:
         self.model, self.folder = model, folder
         self.undoes = opt.on_nan == "skip"
         self.skipped = self.in_a_row = 0
-        self._pending = deque()
-        self._kept = None
+        self._pending: deque[_Pending] = deque()
+        self._kept: Any = None
 
-    def before_step(self):
+    def before_step(self) -> None:
         if self.undoes:
             self._kept = self.model.snapshot()
 
-    def after_step(self, batch, where):
+    def after_step(self, batch: Mapping[str, Any], where: str) -> None:
         """Notes the numbers of the step just made; `where` names it."""
         watched = self.model.watched()
         if not watched:
@@ -60,13 +65,13 @@ class NumberGuard:
         paths = [str(p) for key, found in batch.items() if key.endswith("_paths") for p in found]
         self._pending.append(_Pending(where, list(watched), values, finite, paths, arrived))
 
-    def wait(self):
+    def wait(self) -> None:
         """Fetches every number that is still on its way: nothing is saved before."""
         for step in self._pending:
             if step.arrived is not None:
                 step.arrived.synchronize()
 
-    def found(self):
+    def found(self) -> _Pending | None:
         """The first step known by now to have gone wrong, or None."""
         while self._pending and self._pending[0].is_here():
             step = self._pending.popleft()
@@ -74,7 +79,7 @@ class NumberGuard:
                 return step
         return None
 
-    def respond(self, wrong):
+    def respond(self, wrong: _Pending | None) -> None:
         """In all processes, where one of them found `wrong`: undoes the step, or raises UserError."""
         reports = [r for r in distributed.gather(wrong and (wrong.where, _culprit(wrong), wrong.paths)) if r]
         where, culprit, _ = reports[0]
@@ -92,15 +97,15 @@ class NumberGuard:
                             f"state in {self.folder} is good: try a lower --lr")
         log.warning("%s; the step is undone (%d so far)", message, self.skipped)
 
-    def good_step(self):
+    def good_step(self) -> None:
         self.in_a_row = 0
 
-    def _list(self, paths):
+    def _list(self, paths: Sequence[str]) -> str:
         if len(paths) <= NAMED or not distributed.is_main():
             return ""
         write_text(self.folder / LIST, "\n".join(paths) + "\n", durable=False)
         return f", all in {self.folder / LIST}"
 
 
-def _culprit(step):
+def _culprit(step: _Pending) -> str:
     return next(n for n, v in zip(step.names, step.values.tolist(), strict=True) if v != v or abs(v) == float("inf"))

@@ -5,6 +5,7 @@ Several machines are torchrun's business: `torchrun --nnodes … -m duiit_cli tr
 import logging
 import signal
 import sys
+from argparse import Namespace
 
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -17,7 +18,7 @@ from duiit_cli.training.loop import train
 log = logging.getLogger(__name__)
 
 
-def launch(opt):
+def launch(opt: Namespace) -> int:
     """Trains the run that `opt` describes in opt.nproc processes. Returns the exit status.
 
     Where one of them ends badly the others are ended too; what was wrong they say themselves.
@@ -38,7 +39,7 @@ def launch(opt):
     return max(codes.values())
 
 
-def _train(opt):
+def _train(opt: Namespace) -> int:
     """In each process: 0 as a value, any other exit status as the end of the process."""
     setup_logging(opt.verbose)
     try:

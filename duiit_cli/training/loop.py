@@ -44,11 +44,11 @@ def _train(opt, folder):
     states = StateFiles(folder, opt.keep)
     path, opt.continue_train = distributed.from_main(lambda: starting_point(opt, folder, states))
     state = checkpoint.load(path) if path else None
-    recorded = (run_file.read(opt.checkpoints_dir, opt.name),
-                run_file.read_facts(opt.checkpoints_dir, opt.name)) if path else None
+    at = opt.checkpoints_dir, opt.name
+    recorded = (run_file.read(*at), run_file.read_facts(*at)) if path else None
     checkpoint.seed_everything(opt.seed)
     dataset = distributed.first_here(lambda: create_dataset(opt))
-    if state:
+    if state and recorded:
         refuse_other_data(opt, *recorded, len(dataset), state["images"])
     checkpoint.seed_everything(opt.seed)        # the networks start the same, whatever reading the data drew
     model = create_model(opt)
@@ -81,7 +81,7 @@ def _readable(opt):
 @contextmanager
 def _stop_signals():
     """Yields a dict that receives the signal which asks to stop; a second Ctrl-C stops at once."""
-    stop = {}
+    stop: dict[str, int] = {}
 
     def ask(number, frame):
         # One Ctrl-C reaches a launched process twice: from the terminal and from its launcher.
@@ -304,7 +304,8 @@ class TrainingRun:
             except UserError as error:
                 raise UserError(f"{error}. The last state that was saved is whole; go on from it with: "
                                 f"{self._how_to_go_on()}") from error
-        self.saved_at, self.saved_place = time.monotonic(), (self.epoch, self.batches_done)
+        self.saved_at = time.monotonic()
+        self.saved_place: tuple[int, int] | None = self.epoch, self.batches_done
 
     def _state(self, own):
         weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}

@@ -1,14 +1,20 @@
 """Where a run begins: anew, from weights alone, or from a training state, and then only as the run that it was."""
 import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from duiit.options import run_file
 from duiit.options.train_options import changed
 from duiit.util.errors import UserError
+from duiit.util.facts import Facts
+from duiit.util.states import StateFiles
 
 log = logging.getLogger(__name__)
 
 
-def starting_point(opt, folder, states):
+def starting_point(opt: Namespace, folder: Path, states: StateFiles) -> tuple[Path | None, bool]:
     """(path of the state to go on from, or None; whether anything is gone on with). Raises UserError.
 
     A run that was killed before it saved anything begins anew. `--epoch`, `--load_iter` and `--epoch_count` ask for
@@ -40,7 +46,7 @@ def starting_point(opt, folder, states):
     return path, True
 
 
-def refuse_other_data(opt, recorded, facts, images, images_then):
+def refuse_other_data(opt: Namespace, recorded: Mapping[str, Any], facts: Facts, images: int, images_then: int) -> None:
     """Raises UserError where the data are not those that the run began with: other facts, sources or images."""
     said = opt.facts.said()
     differing = changed(opt, recorded) + [name for name, value in facts.said().items() if said.get(name) != value]

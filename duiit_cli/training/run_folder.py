@@ -1,6 +1,8 @@
 """Taking a run's folder: made where it is new, locked against other processes, and freed of what a killed one left."""
 import shutil
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from duiit.options import run_file
 from duiit.util import distributed, run_lock
@@ -9,7 +11,7 @@ from duiit.util.files import remove_temporaries
 
 
 @contextmanager
-def claimed(folder):
+def claimed(folder: Path) -> Iterator[None]:
     """Holds the folder of a run. Where it is new and the run fails before it began, that is, before its options were
     written, it is removed again."""
     with ExitStack() as stack:
@@ -18,7 +20,7 @@ def claimed(folder):
 
 
 @contextmanager
-def _claimed_here(folder):
+def _claimed_here(folder: Path) -> Iterator[None]:
     made = [f for f in (folder, *folder.parents) if not f.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,9 @@
 Each function answers with the options that a network of this project or of the toolkit must have been made with, and
 with {} where the keys are not of such a network.
 """
-from duiit.models.networks.predictors import _ARCHITECTURES, SMALL, Bottleneck
+from torchvision.models.resnet import Bottleneck
+
+from duiit.models.networks.predictors import _ARCHITECTURES, SMALL
 
 
 def of_generator(state):

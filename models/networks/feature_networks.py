@@ -42,9 +42,9 @@ class FeatureNetwork:
     weights: {"file": its name, "sha256": of its bytes}, as far as known.
     """
     name: str
-    extract: Callable
+    extract: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
     device: str = "cpu"
-    weights: dict = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 def inception(weights=None, device="cpu"):

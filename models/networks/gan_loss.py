@@ -13,6 +13,9 @@ class GANLoss(nn.Module):
     The critic must not end in a sigmoid. With wgangp the value is minus or plus the mean score.
     """
 
+    real_label: torch.Tensor
+    fake_label: torch.Tensor
+
     def __init__(self, gan_mode, target_real_label=1.0, target_fake_label=0.0):
         super().__init__()
         if gan_mode not in GAN_MODES:
@@ -27,7 +30,7 @@ class GANLoss(nn.Module):
         return (self.real_label if target_is_real else self.fake_label).expand_as(prediction)
 
     def forward(self, prediction, target_is_real):
-        if self.gan_mode == "wgangp":
+        if self.loss is None:           # wgangp
             return -prediction.mean() if target_is_real else prediction.mean()
         return self.loss(prediction, self.get_target_tensor(prediction, target_is_real))
 

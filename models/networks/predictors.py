@@ -68,6 +68,10 @@ class PredictorNet(nn.Module):
     # Networks of a model are initialised together in its setup. This one is not: its body has its own scheme (He for
     # ReLU nets with batch norm; N(0, 0.02) would all but silence it), or pretrained weights that must not be wiped.
     keeps_own_init = True
+    image_mean: torch.Tensor
+    image_std: torch.Tensor
+    label_mean: torch.Tensor
+    label_std: torch.Tensor
 
     def __init__(self, netP, input_nc, task="regression", num_classes=None, label_mean=0.0, label_std=1.0):
         super().__init__()

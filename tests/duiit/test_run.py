@@ -124,7 +124,7 @@ def test_a_folder_of_scans(run, phantom, tmp_path):
     ([], None, "list: give a NumPy array"),
     ("missing.nii", None, "missing.nii: there is no such file"),
     (np.ones((2, 3, 4, 5)), None, "4 dimensions"),
-    (np.ones((16, 16)), "ct.nii", "no affine; save it as .npy"),
+    (np.ones((16, 16)), "ct.nii", "no affine; save as .npy"),
     (np.ones((16, 16)), "ct.jpg", "ends in .npy, .nii or .nii.gz")])
 def test_what_cannot_be_translated(run, image, output, reason):
     with pytest.raises(duiit.UserError, match=reason):

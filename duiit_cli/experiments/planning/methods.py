@@ -4,8 +4,11 @@ A method's last training is always a predictor on the target. Before it there ma
 images join the training images) and a start (a training whose weights the predictor begins with).
 """
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.options import presets
 from duiit.options.parsing import nearest
@@ -29,16 +32,16 @@ class Method:
     title: str
     row: str
     table: str
-    sources: tuple
-    predictor: dict | None = None
-    translator: dict | None = None
-    start: dict | None = None
+    sources: tuple[str, ...]
+    predictor: dict[str, Any] | None = None
+    translator: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None
     extra: str | None = None
-    choose: tuple = ()
+    choose: tuple[str, ...] = ()
     recipe: str = field(default="", compare=False)
 
     @property
-    def role(self):
+    def role(self) -> str:
         """What the report compares it as: pure, oracle, cyclegan, duiit, or nothing in particular."""
         if self.name == BASELINE or self.extra == "truth":
             return "pure" if self.name == BASELINE else "oracle"
@@ -50,7 +53,7 @@ class Method:
         return "duiit" if self.translator.get("model", "duiit") == "duiit" and not uncoupled else "cyclegan"
 
 
-def available(sources, target="ct"):
+def available(sources: Sequence[str], target: str = "ct") -> dict[str, Method]:
     """{name: Method}: every method of the presets for these sources (names of folders)."""
     found = {}
     for family in FAMILIES:
@@ -67,7 +70,8 @@ def available(sources, target="ct"):
     return found
 
 
-def choose(words, sources, root, target="ct", labelled=None):
+def choose(words: str | None, sources: Sequence[str], root: str | PathLike[str], target: str = "ct",
+           labelled: Sequence[str] | None = None) -> tuple[list[Method], list[str]]:
     """([Method, …], [refusal, …]) for --methods: what the data allow, and one line on each that they do not.
 
     words: None for all. labelled: the sources that have labels (default: all). PURE-CT is always among the methods:
@@ -75,7 +79,8 @@ def choose(words, sources, root, target="ct", labelled=None):
     """
     labelled = sources if labelled is None else labelled
     there = available(sources, target)
-    wanted, refused = {}, []
+    wanted: dict[str, Method] = {}
+    refused: list[str] = []
     for word in (w.strip() for w in (words.split(",") if words else there) if w.strip()):
         for name, method in _meant(word, there, target).items():
             reason = _impossible(method, sources, root, target, labelled)
@@ -94,7 +99,8 @@ def choose(words, sources, root, target="ct", labelled=None):
     return sorted({BASELINE: there[BASELINE], **needed, **wanted}.values(), key=lambda m: order.index(m.name)), refused
 
 
-def _candidate(name, method, known, impossible):
+def _candidate(name: str, method: Method, known: Mapping[str, Method],
+               impossible: Callable[[Method], str | None]) -> Method:
     """One of the methods that `method` chooses from; they are compared too, whether they were asked for or not."""
     found = known.get(name)
     if found is None or found.choose or not found.predictor:
@@ -105,7 +111,7 @@ def _candidate(name, method, known, impossible):
     return found
 
 
-def _meant(word, there, target):
+def _meant(word: str, there: Mapping[str, Method], target: str) -> dict[str, Method]:
     if word.endswith(".toml"):
         method = load(word, {}, target, Path(word).stem)
         if method.name in there or not re.fullmatch(r"[\w.-]+", method.name):
@@ -121,7 +127,8 @@ def _meant(word, there, target):
     return {word: there[word]} if word in there else family
 
 
-def _impossible(method, sources, root, target, labelled):
+def _impossible(method: Method, sources: Sequence[str], root: str | PathLike[str], target: str,
+                labelled: Sequence[str]) -> str | None:
     missing = [s for s in method.sources if s not in sources]
     if missing:
         return f"needs the source {missing[0]}, and {root} has {', '.join(sources) or 'no source'} beside {target}"
@@ -134,7 +141,8 @@ def _impossible(method, sources, root, target, labelled):
     return None
 
 
-def load(name_or_file, renamed, target="ct", name=None, together=()):
+def load(name_or_file: str, renamed: Mapping[str, str], target: str = "ct", name: str | None = None,
+         together: Sequence[str] = ()) -> Method:
     """The method of a preset, with its sources `renamed` ({its: ours}), or all of `together` in place of its own.
 
     Raises UserError for a preset that is not a method's.
@@ -157,12 +165,12 @@ def load(name_or_file, renamed, target="ct", name=None, together=()):
                   recipe=str(name_or_file), **stages)
 
 
-def _of_sources(values, theirs, ours):
+def _of_sources(values: Mapping[str, Any], theirs: Sequence[str], ours: Sequence[str]) -> dict[str, Any]:
     """A training's options with the preset's sources exchanged for ours."""
     whole = ",".join(theirs)
     return {k: ",".join(ours) if k in ("sources", "raw") and v == whole and ours else v for k, v in values.items()}
 
 
-def _replaced(text, words):
+def _replaced(text: str, words: Mapping[str, str]) -> str:
     pattern = "|".join(sorted(map(re.escape, words), key=len, reverse=True))
     return re.sub(rf"\b({pattern})(?=s?\b)", lambda found: words[found[1]], text)

@@ -4,17 +4,22 @@ Every task is one folder under --output. Trainings with the same options on the 
 that two methods use is trained once, and a network trained on pure CT that several start from is that of PURE-CT.
 """
 import json
+from argparse import Action, Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
+from duiit.data.readers.slice import Scan
 from duiit.options import TrainOptions, presets
 from duiit.options.parsing import as_words, nearest, option_actions
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
-from duiit_cli.experiments.planning.methods import BASELINE
+from duiit_cli.experiments.planning.methods import BASELINE, Method
 
 NAME = "plan.json"
 TRANSLATOR, START, CELL, CHOICE, QUALITY = "translator", "start", "cell", "choice", "quality"
@@ -33,22 +38,22 @@ class Task:
     kind: str
     name: str
     split: int
-    words: list
-    needs: list
-    about: dict
+    words: list[str]
+    needs: list[str]
+    about: dict[str, Any]
 
-    def run_words(self, root):
+    def run_words(self, root: str | PathLike[str]) -> list[str]:
         """What names the task's run, its device and its cache, for commands that work on a trained run."""
         return [*_run_of(root, self.id), *(w for w in self.words if w.startswith(("--device=", "--cache_dir=")))]
 
 
-def _run_of(root, task_id):
+def _run_of(root: str | PathLike[str], task_id: str) -> list[str]:
     """--checkpoints_dir and --name of a task's training."""
     parent, _, name = task_id.rpartition("/")
     return [f"--checkpoints_dir={Path(root) / parent}", f"--name={name}"]
 
 
-def sources_of(opt):
+def sources_of(opt: Namespace) -> list[str]:
     """The source folders of the experiment's data, as --sources or the data folder say. Raises UserError."""
     names = modality_folders(opt.dataroot)
     if opt.target not in names:
@@ -62,7 +67,7 @@ def sources_of(opt):
     return wanted
 
 
-def check_split(opt):
+def check_split(opt: Namespace) -> dict[str, int]:
     """{part: labelled units of the target} of the first split. Raises UserError where a split would leave a part
     without any: patients are drawn whether they have a label or not."""
     root = Path(opt.dataroot) / opt.target
@@ -79,7 +84,7 @@ def check_split(opt):
     return dict(zip(splits.PARTS, drawn[0], strict=True))
 
 
-def _labelled_parts(opt, scans, labelled, split):
+def _labelled_parts(opt: Namespace, scans: Sequence[Scan], labelled: Sequence[Scan], split: int) -> tuple[int, ...]:
     """(train, val, test) numbers of labelled units on one split."""
     fractions = opt.val_fraction, opt.test_fraction
     if opt.split_by == "image":
@@ -89,20 +94,22 @@ def _labelled_parts(opt, scans, labelled, split):
     return tuple(found.count(part) for part in splits.PARTS)
 
 
-def has_labels(modality, opt):
+def has_labels(modality: str, opt: Namespace) -> bool:
     return any(_has_label(s) for s in loader_of(modality).find_scans(Path(opt.dataroot) / modality, opt))
 
 
-def _has_label(scan):
+def _has_label(scan: Scan) -> bool:
     return scan.label is not None or any(v is not None for v in scan.file_labels.values())
 
 
 class Plan:
     """tasks: {id: Task}, each after those it needs."""
 
-    def __init__(self, opt, methods):
+    def __init__(self, opt: Namespace, methods: Sequence[Method]) -> None:
         self.opt, self.methods, self.root = opt, methods, Path(opt.output).resolve()
-        self.tasks, self._alike, self._known = {}, {}, {}       # {id: Task}, {words: Task}, {model: its options}
+        self.tasks: dict[str, Task] = {}
+        self._alike: dict[str, Task] = {}                                   # by their words
+        self._known: dict[tuple[str, str | None], dict[str, Action]] = {}   # options by model and data set
         for split in range(opt.splits):
             for method in sorted(methods, key=lambda m: bool(m.choose)):     # what is chosen from comes first
                 self._add_method(method, split)
@@ -111,25 +118,27 @@ class Plan:
 
     # -- tasks -------------------------------------------------------------------------------------------------
 
-    def _add_method(self, method, split):
+    def _add_method(self, method: Method, split: int) -> None:
         if method.choose:
             self._add_choice(method, split)
             return
-        extra, needs = [], []
+        extra: list[str] = []
+        needs: list[str] = []
         if method.translator:
             task = self._training(TRANSLATOR, method, method.translator, split)
             needs.append(task.id)
             extra = [str(self.root / task.id / "synthetic" / s) for s in method.sources]
         elif method.extra == "truth":
             extra = [str(Path(self.opt.dataroot).resolve() / "truth" / s) for s in method.sources]
-        values = {**method.predictor, **({"extra": extra} if extra else {})}
+        values = {**(method.predictor or {}), **({"extra": extra} if extra else {})}
         if method.start:
             task = self._training(START, method, method.start, split)
             needs.append(task.id)
             values["weights_P"] = str(self.root / task.id / f"{self.opt.epoch}_net_P.pth")
         self._training(CELL, method, values, split, needs)
 
-    def _training(self, kind, method, values, split, needs=()):
+    def _training(self, kind: str, method: Method, values: Mapping[str, Any], split: int,
+                  needs: Iterable[str] = ()) -> Task:
         words = self._words(values, kind, split)
         key = json.dumps([split, *words])
         if kind != CELL and key in self._alike:
@@ -142,14 +151,14 @@ class Plan:
         self.tasks[task_id] = task
         return task
 
-    def _add_choice(self, method, split):
+    def _add_choice(self, method: Method, split: int) -> None:
         task_id = f"{PLACES[CHOICE]}/{method.name}/split_{split:02d}"
         needs = [f"{PLACES[CELL]}/{name}/split_{split:02d}" for name in method.choose]
         about = {"title": method.title, "sources": list(method.sources), "recipe": method.recipe,
                  "epoch": self.opt.epoch, "task": self.opt.task, "split_by": self.opt.split_by}
         self.tasks[task_id] = Task(task_id, CHOICE, method.name, split, [], needs, about)
 
-    def _add_quality(self, translator):
+    def _add_quality(self, translator: Task) -> None:
         judge = f"{PLACES[CELL]}/{BASELINE}/split_{translator.split:02d}"
         task_id = f"quality/{translator.name}/split_{translator.split:02d}"
         asked = {k: getattr(self.opt, k) for k in ("epoch", "examples", "fid_weights")}
@@ -158,7 +167,7 @@ class Plan:
 
     # -- words -------------------------------------------------------------------------------------------------
 
-    def _words(self, values, kind, split):
+    def _words(self, values: Mapping[str, Any], kind: str, split: int) -> list[str]:
         """The method's options under those of --preset, of the command line, and of the split."""
         opt = self.opt
         table = "translator" if kind == TRANSLATOR else "predictor"
@@ -175,7 +184,7 @@ class Plan:
                   "model": model, **self._place(split)}
         return ["train", *(word for k, v in merged.items() for word in as_words(actions[k], v))]
 
-    def _place(self, split):
+    def _place(self, split: int) -> dict[str, Any]:
         opt = self.opt
         place = {"dataroot": str(Path(opt.dataroot).resolve()), "target": opt.target, "split_seed": opt.seed + split,
                  "seed": opt.seed + split, "split_by": opt.split_by, "val_fraction": opt.val_fraction,
@@ -183,7 +192,7 @@ class Plan:
                  "device": opt.device, "cache_dir": opt.cache_dir or str(self.root / "cache")}
         return {**place, **({"plugins": str(Path(opt.plugins).resolve())} if opt.plugins else {})}
 
-    def _actions(self, model, dataset_mode):
+    def _actions(self, model: str, dataset_mode: str | None) -> dict[str, Action]:
         key = (model, dataset_mode)
         if key not in self._known:
             words = ["--model", model, *(["--dataset_mode", dataset_mode] if dataset_mode else []),
@@ -193,7 +202,7 @@ class Plan:
 
     # -- at the door -------------------------------------------------------------------------------------------
 
-    def check(self):
+    def check(self) -> None:
         """Parses every training's words, so that a wrong value is told before anything is trained."""
         self._check_preset()
         chosen = next((m.name for m in self.methods if m.choose), None)
@@ -211,12 +220,12 @@ class Plan:
                     raise UserError(f"method {task.name}: {error}") from None
         self._refuse_another()
 
-    def _check_epoch(self, opt, task):
+    def _check_epoch(self, opt: Namespace, task: Task) -> None:
         if self.opt.epoch == "best" and task.kind != TRANSLATOR and not (opt.val_freq and opt.val_fraction):
             raise UserError("--epoch best: nothing is validated, so no epoch is the best; see --val_fraction, and "
                             "val_freq in the preset")
 
-    def _check_preset(self):
+    def _check_preset(self) -> None:
         """A scale's options are taken by the trainings that have them; what no model has is a mistake."""
         whole, names = self.opt.preset_values, TrainOptions().options_of_all()
         for values in (presets.top(whole), *(v for k, v in whole.items() if k in ("translator", "start", "predictor"))):
@@ -224,7 +233,7 @@ class Plan:
             if unknown:
                 raise UserError(f"--preset {self.opt.preset}: unknown option {unknown}{nearest(unknown, names)}")
 
-    def _refuse_another(self):
+    def _refuse_another(self) -> None:
         """UserError where --output holds an experiment with other words for one of these tasks."""
         path = self.root / NAME
         if not path.is_file():
@@ -240,13 +249,13 @@ class Plan:
                 raise UserError(f"--output {self.opt.output}: {task.name} was begun there with other settings "
                                 f"({' '.join(changed[:4])}); give the same ones, or another --output")
 
-    def write(self):
+    def write(self) -> None:
         """plan.json: what the tasks' processes read. Tasks of earlier calls stay in it."""
         earlier = read(self.root) if (self.root / NAME).is_file() else {}
         write_json(self.root / NAME, [asdict(t) for t in {**earlier, **self.tasks}.values()])
 
 
-def read(root):
+def read(root: str | PathLike[str]) -> dict[str, Task]:
     """{id: Task} of plan.json. Raises UserError where it is damaged."""
     path = Path(root) / NAME
     try:

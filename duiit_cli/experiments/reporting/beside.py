@@ -1,12 +1,14 @@
 """Ours beside what was published, in the paper's Tables 2 to 7. The data are others, so of the errors only the order of
 the methods and their change against the target alone can be held against each other."""
 import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import page, words
-from duiit_cli.experiments.reporting.comparison import baseline, compare
+from duiit_cli.experiments.reporting.comparison import Comparison, baseline, compare
 from duiit_cli.experiments.reporting.exhibits import quality_figures
-from duiit_cli.experiments.reporting.results import LISTED
+from duiit_cli.experiments.reporting.published import MeanSd, Published
+from duiit_cli.experiments.reporting.results import LISTED, Experiment
 
 HEADING = "Beside the published figures (the paper’s Tables 2 to 7)"
 # The rows of the paper's tables of errors. PURE-CT stands in each: the changes are against it.
@@ -24,7 +26,7 @@ IMAGES = (("fid", "fid", "FID ↓"), ("inception_score", "is_mean", "Inception S
           ("psnr", "psnr", "PSNR (dB) ↑"), ("ssim", "ssim", "SSIM ↑"))
 
 
-def section(experiment, published, names):
+def section(experiment: Experiment, published: Published, names: Mapping[str, str]) -> page.Element | None:
     """The part of the page, or None where nothing published is of this experiment's methods. names: {method: title} of
     the methods that an experiment could have."""
     pieces = [*_errors(experiment, published, names), *_images(experiment, published),
@@ -39,7 +41,7 @@ def section(experiment, published, names):
 
 # -- Tables 2 to 4 -----------------------------------------------------------------------------------------------
 
-def _errors(experiment, published, names):
+def _errors(experiment: Experiment, published: Published, names: Mapping[str, str]) -> Iterator[page.Element]:
     listed = {name for _, group in ERRORS for name in group}
     others = tuple(n for n in experiment.methods if n not in listed and experiment.methods[n].role != "pure")
     for title, group in (*ERRORS, ("Other methods", others)):
@@ -52,7 +54,8 @@ def _errors(experiment, published, names):
             yield from (_error_table(experiment, published, rows, metric, names, title) for metric in metrics)
 
 
-def _error_table(experiment, published, shown, metric, names, title):
+def _error_table(experiment: Experiment, published: Published, shown: Sequence[str], metric: str,
+                 names: Mapping[str, str], title: str) -> page.Element:
     pure, short = baseline(experiment), words.SHORT[metric]
     header = ["method", "splits", *(f"{short} {words.per(u)}, here" for u in experiment.units), f"{short}, published",
               "change against PURE-CT, here", "change, published"]
@@ -62,22 +65,24 @@ def _error_table(experiment, published, shown, metric, names, title):
         ours = {u: summary(experiment.values(name, u, metric).values()) if name in experiment.methods else {
             "n": 0, "mean": None} for u in experiment.units}
         theirs = published.figure(name, metric)
-        change, told = None, theirs and start and name != "pure_ct"
+        change = told = None
+        if theirs and start and name != "pure_ct":
+            told = _change(theirs["mean"], start["mean"])
         if pure and name in experiment.methods and name != pure.name:
             found = compare(experiment, name, pure.name, metric=metric)
             change = _change(found.mean, found.other_mean)
         rows.append([names.get(name, name), ours[experiment.unit]["n"] or words.DASH,
                      *(words.mean_sd(ours[u], metric) for u in experiment.units), _told(theirs, metric), _share(change),
-                     _share(_change(theirs["mean"], start["mean"]) if told else None)])
+                     _share(told)])
     return page.grid(header, rows, name=f"published_{_plain(title)}_{metric}", caption=title)
 
 
-def _plain(title):
+def _plain(title: str) -> str:
     """`table_3_mri_ct` of `Table 3, MRI → CT: …`."""
     return re.sub(r"[^a-z0-9]+", "_", title.split(":")[0].lower()).strip("_")
 
 
-def _told(figure, metric=None):
+def _told(figure: MeanSd | None, metric: str | None = None) -> str:
     """As it was published, two places behind the point."""
     if figure is None:
         return words.DASH
@@ -85,11 +90,11 @@ def _told(figure, metric=None):
     return f"{figure['mean']:.{places}f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.{places}f}")
 
 
-def _change(value, start):
+def _change(value: float | None, start: float | None) -> float | None:
     return None if value is None or not start else (value - start) / abs(start)
 
 
-def _share(change):
+def _share(change: float | None) -> str:
     if change is None:
         return words.DASH
     return f"{'+' if change > 0 else words.MINUS if change < 0 else ''}{words.percent(abs(change))}"
@@ -97,7 +102,7 @@ def _share(change):
 
 # -- Table 5 -----------------------------------------------------------------------------------------------------
 
-def _images(experiment, published):
+def _images(experiment: Experiment, published: Published) -> Iterator[page.Element]:
     names = [n for n in experiment.translators if any(published.figure(n, key) for key, _, _ in IMAGES)]
     keys = [k for k in IMAGES if any(published.figure(n, k[0]) for n in names)]
     if not keys:
@@ -121,7 +126,7 @@ def _images(experiment, published):
 
 # -- Tables 6 and 7 ----------------------------------------------------------------------------------------------
 
-def _p_values(experiment, published, names):
+def _p_values(experiment: Experiment, published: Published, names: Mapping[str, str]) -> Iterator[page.Element]:
     for method in experiment.methods:
         theirs = published.p_values.get(method, {})
         if not any(other in experiment.methods for other in theirs):
@@ -138,7 +143,7 @@ def _p_values(experiment, published, names):
                         name=f"published_p_values_{method}", caption=f"p-values of {names.get(method, method)}")
 
 
-def _better(found):
+def _better(found: Comparison) -> list[str]:
     """Which of the two has the better mean here: a p-value alone does not say."""
     if found.gain is None:
         return [words.DASH]

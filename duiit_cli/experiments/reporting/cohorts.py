@@ -1,17 +1,21 @@
 """The data in the report: how many patients and slices, how old, in which part, and what was made of the images."""
 import csv
 import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from duiit.data.splits import PARTS
 from duiit.options.run_file import FACTS
 from duiit.options.run_file import NAME as RUN_FILE
 from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting.results import Experiment
 
 WHOLE = "whole"
 _PART_NAMES = {"train": "training", "val": "validation", "test": "held out"}
 
 
-def section(experiment):
+def section(experiment: Experiment) -> page.Element | None:
     """The part of the page, or None where no training has ended yet."""
     found = {split: _facts(experiment, split) for split in experiment.splits}
     found = {split: facts for split, facts in found.items() if facts}
@@ -25,12 +29,12 @@ def section(experiment):
     return page.part("data", "Data (the paper’s Table 1)", *tables, page.bullets(lines) if lines else None)
 
 
-def _facts(experiment, split):
+def _facts(experiment: Experiment, split: int) -> dict[str, Any]:
     """{modality: {part: facts}} of a split, from its trainings' done files. Of a source, what a training that holds
     some of it out says stands over what one says that mixes it in whole."""
     records = [experiment.cells[m, k].record for m, k in experiment.cells if k == split]
     records += [record for (_, _, k), record in experiment.trainings.items() if k == split]
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for data in (record.get("data") for record in records):
         for modality, parts in (data.items() if isinstance(data, dict) else ()):
             if isinstance(parts, dict) and len(parts) > len(found.get(modality, {})):
@@ -41,7 +45,7 @@ def _facts(experiment, split):
 
 # -- tables ------------------------------------------------------------------------------------------------------
 
-def _tables(experiment, found):
+def _tables(experiment: Experiment, found: dict[int, dict[str, Any]]) -> list[page.Element]:
     """The whole of each modality, then the parts of the first split; those of the others are folded away."""
     first, *others = found
     every = {m: parts for facts in reversed(found.values()) for m, parts in facts.items()}
@@ -58,34 +62,34 @@ def _tables(experiment, found):
     return pieces
 
 
-def _parts(experiment, facts, name=""):
+def _parts(experiment: Experiment, facts: Mapping[str, Any], name: str = "") -> page.Element:
     rows = [[f"{m.upper()}, {_part_name(experiment, m, part)}", *_row(parts[part])]
             for m, parts in facts.items() for part in PARTS if part in parts]
     return page.grid(["modality, part", *_header(experiment)], rows, name=name, caption="Data by part")
 
 
-def _part_name(experiment, modality, part):
+def _part_name(experiment: Experiment, modality: str, part: str) -> str:
     return "test" if part == "test" and modality == experiment.target else _PART_NAMES[part]
 
 
-def _label(experiment):
+def _label(experiment: Experiment) -> str:
     if experiment.task == "classification":
         return "Classes"
     return "Age" if experiment.settings.get("label_unit") == "years" else "Label"
 
 
-def _header(experiment):
+def _header(experiment: Experiment) -> list[str]:
     unit = experiment.settings.get("label_unit")
     return ["patients", "slices", "labelled patients", "labelled slices",
             _label(experiment).lower() + (f" ({unit})" if unit and experiment.task == "regression" else "")]
 
 
-def _row(facts):
+def _row(facts: Mapping[str, Any]) -> list[Any]:
     return [*(facts.get(k, words.DASH) for k in ("patients", "slices", "labelled_patients", "labelled")),
             _labels_of(facts)]
 
 
-def _labels_of(facts):
+def _labels_of(facts: Mapping[str, Any]) -> str:
     if facts.get("classes"):
         return ", ".join(f"{name}: {n}" for name, n in facts["classes"].items())
     ages = facts.get("ages")
@@ -94,16 +98,17 @@ def _labels_of(facts):
     return f"{words.mean_sd(ages)} ({words.number(ages['low'])} to {words.number(ages['high'])})"
 
 
-def _sizes(experiment, modality):
+def _sizes(experiment: Experiment, modality: str) -> str:
     sizes = experiment.image_sizes.get(modality)
     return ", ".join(f"{size} ({n})" for size, n in sizes.items()) if isinstance(sizes, dict) and sizes else words.DASH
 
 
 # -- an experiment of before it was taken down -------------------------------------------------------------------
 
-def _older(experiment):
+def _older(experiment: Experiment) -> list[page.Element]:
     """What split.csv and the options of the first split's runs tell: patients by part, labels of the training part."""
-    patients, labels = {}, {}
+    patients: dict[str, dict[str, set[str]]] = {}
+    labels: dict[str, dict[str, Any]] = {}
     for folder in _runs(experiment):
         options = options_of(folder)
         labels |= {m: s for m, s in (options.get("label_stats") or {}).items() if m not in labels}
@@ -120,7 +125,7 @@ def _older(experiment):
     return [page.grid(header, rows, name="data", caption="Data")] if rows else []
 
 
-def _runs(experiment):
+def _runs(experiment: Experiment) -> list[Path]:
     """Folders of the runs of the first split that has any."""
     for split in experiment.splits:
         found = sorted(experiment.folder.glob(f"[cst]*/*/split_{split:02d}/{RUN_FILE}"))
@@ -129,9 +134,9 @@ def _runs(experiment):
     return []
 
 
-def _split_of(folder):
+def _split_of(folder: Path) -> dict[str, dict[str, set[str]]]:
     """{modality: {part: {patient}}} of a run's split.csv; {} where it cannot be read."""
-    found = {}
+    found: dict[str, dict[str, set[str]]] = {}
     try:
         with (folder / "split.csv").open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
@@ -141,7 +146,7 @@ def _split_of(folder):
     return found
 
 
-def options_of(folder):
+def options_of(folder: Path) -> dict[str, Any]:
     """The options of a run and what its data said; {} where its file is missing or damaged."""
     try:
         found = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))["options"]
@@ -155,7 +160,7 @@ def options_of(folder):
 
 # -- what was made of the images ---------------------------------------------------------------------------------
 
-def _images(experiment, facts):
+def _images(experiment: Experiment, facts: Mapping[str, Any]) -> list[str]:
     options = [found for found in map(options_of, _runs(experiment)) if found]
     lines = []
     for name, said in (("ct_window", "CT window (--ct_window)"), ("load_size", "loading size (--load_size, pixels)"),

@@ -3,11 +3,14 @@
 One sign convention throughout: a difference is the method's value minus the other's. `gain` turns it so that positive
 is better, whichever way the metric counts.
 """
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from duiit.util.statistics import PairedTest, corrected_t_test, holm, paired_t_test, summary
-from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED
+from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED, Experiment, Method
 
+Summaries = dict[str, dict[str, dict[str, Any]]]     # {method: {metric: its summary over the splits}}
 SIGNIFICANT = 0.05      # of the corrected resampled t-test, for a verdict
 PAPER = 0.1             # of the plain paired t-test: the paper's own threshold
 FEWEST_SPLITS = 5       # with fewer, a test is a matter of luck: no verdict is given
@@ -20,8 +23,8 @@ class Comparison:
     other: str
     unit: str
     metric: str
-    splits: tuple
-    differences: tuple              # method - other, one a split
+    splits: tuple[int, ...]
+    differences: tuple[float, ...]              # method - other, one a split
     mean: float | None              # of the method, on these splits
     other_mean: float | None
     ratio: float | None             # n_test / n_train, for the correction
@@ -30,39 +33,50 @@ class Comparison:
     holm: float | None = None       # the corrected p-value, further corrected for how many comparisons were made
 
     @property
-    def gain(self):
+    def gain(self) -> float | None:
         """How much better the method is on average; negative where it is worse."""
         return self._turned(self.corrected.difference)
 
     @property
-    def gain_interval(self):
-        ends = [self._turned(end) for end in (self.corrected.low, self.corrected.high)]
-        return (None, None) if None in ends else (min(ends), max(ends))
+    def gain_interval(self) -> tuple[float, float] | tuple[None, None]:
+        low, high = self._turned(self.corrected.low), self._turned(self.corrected.high)
+        return (None, None) if low is None or high is None else (min(low, high), max(low, high))
 
     @property
-    def share(self):
+    def share(self) -> float | None:
         """The gain as a share of the other's error; None where that is zero, and of what is a share itself."""
-        told = self.gain is not None and self.other_mean and self.metric not in HIGHER_IS_BETTER
-        return self.gain / self.other_mean if told else None
+        if self.gain is None or not self.other_mean or self.metric in HIGHER_IS_BETTER:
+            return None
+        return self.gain / self.other_mean
 
     @property
-    def decided(self):
+    def ahead(self) -> bool:
+        """Whether the method is better on average, by whatever little."""
+        return self.gain is not None and self.gain > 0
+
+    @property
+    def decided(self) -> bool:
         """Whether there are enough splits, and a test, to say anything."""
         return len(self.splits) >= FEWEST_SPLITS and self.corrected.p is not None
 
     @property
-    def better(self):
-        return self.decided and self.corrected.p < SIGNIFICANT and self.gain > 0
+    def _clear(self) -> bool:
+        return self.decided and self.corrected.p is not None and self.corrected.p < SIGNIFICANT
 
     @property
-    def worse(self):
-        return self.decided and self.corrected.p < SIGNIFICANT and self.gain < 0
+    def better(self) -> bool:
+        return self._clear and self.ahead
 
-    def _turned(self, value):
+    @property
+    def worse(self) -> bool:
+        return self._clear and self.gain is not None and self.gain < 0
+
+    def _turned(self, value: float | None) -> float | None:
         return value if value is None or self.metric in HIGHER_IS_BETTER else -value
 
 
-def compare(experiment, method, other, unit=None, metric=None):
+def compare(experiment: Experiment, method: str, other: str, unit: str | None = None,
+            metric: str | None = None) -> Comparison:
     """Two methods (names; FLOOR is one) on the splits that both finished; no Holm."""
     unit, metric = unit or experiment.unit, metric or experiment.metric
     a, b = experiment.values(method, unit, metric), experiment.values(other, unit, metric)
@@ -76,7 +90,7 @@ def compare(experiment, method, other, unit=None, metric=None):
                       summary(a)["mean"], summary(b)["mean"], ratio, paired_t_test(a, b), corrected)
 
 
-def against_others(experiment, method, unit=None):
+def against_others(experiment: Experiment, method: str, unit: str | None = None) -> list[Comparison]:
     """A DUIIT method against each method that a reader may hold it against, with Holm's correction over all of these.
 
     Those are the floor, the methods without a source, and those whose sources are among its own: what PET does is no
@@ -96,7 +110,7 @@ def against_others(experiment, method, unit=None):
     return [replace(c, holm=p) for c, p in zip(found, adjusted, strict=True)]
 
 
-def size_ratio(experiment, splits, names):
+def size_ratio(experiment: Experiment, splits: Iterable[int], names: Sequence[str]) -> float | None:
     """n_test / n_train of real target patients (or images, where the splits are drawn by image): what is resampled.
 
     The mean over the splits, as counted in the cells; from the settings' fractions where the cells do not say.
@@ -114,18 +128,18 @@ def size_ratio(experiment, splits, names):
     return None
 
 
-def summaries(experiment, unit):
+def summaries(experiment: Experiment, unit: str) -> Summaries:
     """{method name (FLOOR first): {metric: {n, mean, sd}}} over the splits that each method finished."""
     return {name: {metric: summary(experiment.values(name, unit, metric).values())
                    for metric in LISTED[experiment.task]} for name in (FLOOR, *experiment.methods)}
 
 
-def baseline(experiment):
+def baseline(experiment: Experiment) -> Method | None:
     """The method that learns from the target's own images alone, or None."""
     return next(iter(experiment.named("pure")), None)
 
 
-def _ratio(counts, what):
+def _ratio(counts: Mapping[str, Any], what: str) -> float | None:
     try:
         test, train = counts["test"][what], counts["train"][what]
         return test / train if test > 0 and train > 0 else None

@@ -1,18 +1,21 @@
 """The translations in the report: their quality (the paper's Table 5), and examples (its Figures 2 to 4)."""
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import figures, page, words
-from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER
+from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER, Experiment
 
 # How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
 _HEADS = {"fid": "FID ↓", "is_mean": "Inception score ↑", "kid_mean": "KID ↓",
           "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑"}
 _ROUTINE = {"n_real", "n_fake", "n", "kid_std", "is_std"}           # counts, and spreads within a split
+Shown = tuple[str, Any]         # an example's file, and its slice there
 MOST_EXAMPLES = 8       # slices a source
 
 
-def quality_tables(experiment):
+def quality_tables(experiment: Experiment) -> list[tuple[str, page.Element]]:
     """[(source, table)]: distribution, paired and label figures of each translator, mean ± sd over the splits."""
     tables = []
     for source in _sources(experiment):
@@ -29,7 +32,7 @@ def quality_tables(experiment):
     return tables
 
 
-def example_tables(experiment):
+def example_tables(experiment: Experiment) -> list[tuple[str, int | None, page.Element]]:
     """[(source, split, table)]: slices as they are, as each translator makes them, and the truth if it is known."""
     tables = []
     for source in _sources(experiment):
@@ -46,7 +49,8 @@ def example_tables(experiment):
     return tables
 
 
-def _example_row(experiment, key, shown, truth):
+def _example_row(experiment: Experiment, key: Shown, shown: Mapping[str, Mapping[Shown, dict[str, Any]]],
+                 truth: bool) -> tuple[str, str, list[Path | None]]:
     known = [found[key] for found in shown.values() if key in found]
     first = known[0]
     label = first.get("label")
@@ -58,9 +62,9 @@ def _example_row(experiment, key, shown, truth):
     return f"{first.get('patient', '')}, {told}", key[0], paths
 
 
-def _most_shown(experiment, source):
+def _most_shown(experiment: Experiment, source: str) -> tuple[int | None, dict[str, dict[Shown, dict[str, Any]]]]:
     """(split, {translator: {(file, slice): example}}) of the first split that shows this source by most translators."""
-    best = (None, {})
+    best: tuple[int | None, dict[str, dict[Shown, dict[str, Any]]]] = (None, {})
     for split in experiment.splits:
         shown = {}
         for name in experiment.translators:
@@ -73,12 +77,12 @@ def _most_shown(experiment, source):
     return best
 
 
-def _images(example):
+def _images(example: Mapping[str, Any]) -> dict[str, Any]:
     images = example.get("images")
     return images if isinstance(images, dict) else {}
 
 
-def _inside(experiment, name):
+def _inside(experiment: Experiment, name: object) -> Path | None:
     """The image's path, if it lies in the experiment's folder: a report shows no file from anywhere else."""
     if not isinstance(name, str):
         return None
@@ -87,22 +91,22 @@ def _inside(experiment, name):
     return path if path.is_relative_to(home) else None
 
 
-def _sources(experiment):
+def _sources(experiment: Experiment) -> list[str]:
     return list(dict.fromkeys(s for quality in experiment.qualities.values() for s in quality["sources"]))
 
 
-def _qualities(experiment, name):
+def _qualities(experiment: Experiment, name: str) -> dict[int, dict[str, Any]]:
     return {k: q for (n, k), q in experiment.qualities.items() if n == name}
 
 
-def _of(quality, source):
+def _of(quality: Mapping[str, Any], source: str) -> dict[str, Any]:
     found = quality.get("sources", {}).get(source)
     return found if isinstance(found, dict) else {}
 
 
-def quality_figures(experiment, name, source):
+def quality_figures(experiment: Experiment, name: str, source: str) -> dict[tuple[str, str], list[float]]:
     """{(part, key): [value, one a split]}."""
-    found = {}
+    found: dict[tuple[str, str], list[float]] = {}
     for quality in _qualities(experiment, name).values():
         parts = _of(quality, source)
         fidelity = parts.get("label_fidelity")
@@ -117,13 +121,13 @@ def quality_figures(experiment, name, source):
     return found
 
 
-def _label_errors(experiment, values):
+def _label_errors(experiment: Experiment, values: object) -> dict[str, Any] | None:
     """The deciding error and the correlation: the others of the same labels say little more, and crowd the table."""
     wanted = (experiment.metric, "pearson_r")
     return {k: values[k] for k in wanted if k in values} if isinstance(values, dict) else None
 
 
-def _head(key, experiment):
+def _head(key: tuple[str, str], experiment: Experiment) -> str:
     part, name = key
     if part in ("held_out", "trained_on"):
         unit = words.unit_of(name, experiment.settings) if experiment.settings.get("label_unit") else ""

@@ -2,25 +2,37 @@
 
 Matplotlib takes over a second to import, so it is imported when the first figure is drawn.
 """
+from __future__ import annotations
+
 import math
 import re
 import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from duiit.util.files import atomic_path, file_name
 from duiit_cli.experiments.reporting import words
-from duiit_cli.experiments.reporting.results import FLOOR
+from duiit_cli.experiments.reporting.comparison import Comparison
+from duiit_cli.experiments.reporting.results import FLOOR, Experiment
 
 # Right on white paper; in the page each becomes a variable of its style. No other colour may be one of these.
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
 _TEXT, _MUTED, _LINE = "#1c2431", "#5b6677", "#dfe3e9"
 _VARIABLES = {_TEXT: "var(--text)", _MUTED: "var(--muted)", _LINE: "var(--line)"}
 # Of middling lightness, to be seen on white and on black; told apart by the colour-blind too (after Okabe and Ito).
 _BLUE, _ORANGE, _GREEN, _RED, _GREY = "#2f83d6", "#d9822b", "#1f9e77", "#d0504a", "#8793a3"
 _COLOURS = {"duiit": _BLUE, "cyclegan": _ORANGE, "oracle": _GREEN}
+Group = tuple[str, np.ndarray, np.ndarray]     # title, labels, predictions
 _FONT = 10              # in the figure's own points
 _ZOOM = 1.3             # how much larger a figure is shown: text of 13 pixels
 _MANY = 4000            # so many points are one picture instead of one shape each: a page of megabytes opens slowly
@@ -32,17 +44,18 @@ class Picture:
     name: str
     description: str
     svg: str
-    drawing: object
+    drawing: Figure
 
-    def save(self, folder):
+    def save(self, folder: str | PathLike[str]) -> list[str]:
         """Writes <name>.svg and <name>.pdf, on white; returns their names. Equal figures give equal files."""
         from matplotlib import rc_context
+        from matplotlib.text import Text
 
         self.drawing.patch.set(facecolor="white", alpha=1)
         if self.svg:
             self.drawing.set_layout_engine("none")      # it stays as it was laid out for the page
         names = [f"{file_name(self.name)}.{kind}" for kind in ("svg", "pdf")]
-        for text in self.drawing.findobj(lambda artist: hasattr(artist, "set_parse_math")):
+        for text in (artist for artist in self.drawing.findobj() if isinstance(artist, Text)):
             text.set_parse_math(False)              # a name with two $ is no formula
         with rc_context({"svg.hashsalt": self.description, "pdf.fonttype": 42}):      # journals refuse type 3
             for name in names:
@@ -52,7 +65,7 @@ class Picture:
         return names
 
 
-def errors_over_splits(experiment, unit):
+def errors_over_splits(experiment: Experiment, unit: str) -> Picture:
     """A row a method: its error on each split, their mean, and the floor as a line."""
     metric, settings = experiment.metric, experiment.settings
     rows = [(m, list(experiment.values(m.name, unit, metric).values())) for m in experiment.methods.values()]
@@ -65,7 +78,7 @@ def errors_over_splits(experiment, unit):
         _note(axes, y, words.number(float(np.mean(values)), metric))
     floor = list(experiment.values(FLOOR, unit, metric).values())
     if floor:
-        axes.axvline(np.mean(floor), color=_TEXT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
+        axes.axvline(float(np.mean(floor)), color=_TEXT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
         right = np.mean(floor) > np.mean(axes.get_xlim())       # the label stays clear of the column beside the axes
         axes.annotate(experiment.floor.title.lower(), (np.mean(floor), 1), xycoords=("data", "axes fraction"),
                       xytext=(3 if right else -3, 4), textcoords="offset points", ha="right" if right else "left",
@@ -77,7 +90,7 @@ def errors_over_splits(experiment, unit):
     return _picture(figure, "errors", title)
 
 
-def paired_differences(experiment, compared, unit):
+def paired_differences(experiment: Experiment, compared: Sequence[Comparison], unit: str) -> Picture:
     """A row an other method: the differences on each split, their mean and its corrected 95 % interval."""
     method = experiment.methods[compared[0].method]
     rows = [c for c in compared if c.differences]
@@ -88,9 +101,9 @@ def paired_differences(experiment, compared, unit):
         axes.scatter(found.differences, [y + 0.24] * len(found.differences), s=13, color=colour, alpha=0.5,
                      linewidths=0, zorder=3)
         test = found.corrected
-        if test.low is not None:
+        if test.low is not None and test.high is not None:
             axes.hlines(y, test.low, test.high, color=colour, linewidth=2.2, zorder=4)
-        axes.plot([test.difference], [y], marker="D", markersize=5.5, color=colour, zorder=5)
+        axes.plot([test.difference or 0], [y], marker="D", markersize=5.5, color=colour, zorder=5)
         _note(axes, y, words.p_value(test.p))
     _rows(axes, [experiment.method(c.other).title for c in rows])
     axes.set_xlabel(f"{_axis_name(experiment.metric, unit, experiment.settings)}: {method.title} minus the other")
@@ -98,7 +111,7 @@ def paired_differences(experiment, compared, unit):
     return _picture(figure, f"differences_{method.name}", f"{method.title} minus each other method, split by split")
 
 
-def predicted_against_true(groups, settings):
+def predicted_against_true(groups: Sequence[Group], settings: Mapping[str, Any]) -> Picture:
     """groups: [(title, labels (N,), predictions (N,))], a panel each; a point is a test patient of a split."""
     points = sum(len(labels) for _, labels, _ in groups)
     ends = np.concatenate([values for _, *pair in groups for values in pair])
@@ -119,7 +132,7 @@ def predicted_against_true(groups, settings):
     return _picture(figure, "predictions", "predicted against true labels of the test patients of all splits")
 
 
-def confusion(groups):
+def confusion(groups: Sequence[Group]) -> Picture:
     """groups: [(title, true classes (N,), predicted classes (N,))], a panel each: images, summed over the splits."""
     classes = sorted({str(name) for _, *pair in groups for values in pair for name in values})
     figure, panels = _panels(len(groups), max(2.4, 0.55 * len(classes) + 1))
@@ -138,7 +151,8 @@ def confusion(groups):
     return _picture(figure, "confusion", "which classes were taken for which, on the test images of all splits")
 
 
-def examples(name, header, rows):
+def examples(name: str, header: Sequence[str],
+             rows: Sequence[tuple[str, str, Sequence[Path | None]]]) -> Picture | None:
     """Images side by side, for files only: the page embeds the images themselves. header, rows: as page.examples has
     them. None where no image can be read."""
     found = [(f"{title}\n{subtitle}", [None if p is None else _image(p) for p in paths])
@@ -158,7 +172,7 @@ def examples(name, header, rows):
     return Picture(name, name.replace("_", " "), "", figure)
 
 
-def _image(path):
+def _image(path: Path) -> np.ndarray | None:
     """Pixels of a PNG, or None: the page shows as much as there is."""
     from matplotlib.image import imread
 
@@ -170,7 +184,7 @@ def _image(path):
 
 # -- the common part ---------------------------------------------------------------------------------------------
 
-def _new(width, height):
+def _new(width: float, height: float) -> tuple[Figure, Axes]:
     """One set of axes, (inches, inches), styled."""
     from matplotlib.figure import Figure
 
@@ -181,7 +195,7 @@ def _new(width, height):
     return figure, axes
 
 
-def _panels(count, side=2.4):
+def _panels(count: int, side: float = 2.4) -> tuple[Figure, list[Axes]]:
     """`count` square panels, up to five in a row."""
     columns = min(count, 5)
     figure, panels = _grid(math.ceil(count / columns), columns, side)
@@ -192,7 +206,7 @@ def _panels(count, side=2.4):
     return figure, panels[:count]
 
 
-def _grid(rows, columns, side):
+def _grid(rows: int, columns: int, side: float) -> tuple[Figure, list[Axes]]:
     """(figure, its axes row by row), each about `side` inches wide and high."""
     from matplotlib.figure import Figure
 
@@ -200,7 +214,7 @@ def _grid(rows, columns, side):
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _style(axes):
+def _style(axes: Axes) -> None:
     axes.patch.set_alpha(0)
     axes.figure.patch.set_alpha(0)
     axes.set_axisbelow(True)
@@ -212,7 +226,7 @@ def _style(axes):
     axes.xaxis.label.set_fontsize(_FONT)
 
 
-def _rows(axes, titles):
+def _rows(axes: Axes, titles: Sequence[str]) -> None:
     """Titles down the left side, the first on top."""
     axes.set_yticks(range(len(titles)), titles, color=_TEXT)
     axes.set_ylim(len(titles) - 0.5, -0.6)
@@ -220,28 +234,28 @@ def _rows(axes, titles):
     axes.spines["left"].set_visible(False)
 
 
-def _note(axes, y, text, colour=_TEXT):
+def _note(axes: Axes, y: float, text: str, colour: str = _TEXT) -> None:
     """Text in the right margin, beside a row."""
     axes.annotate(text, (1, y), xycoords=("axes fraction", "data"), xytext=(8, 0), textcoords="offset points",
                   va="center", color=colour, fontsize=_FONT - 0.5, annotation_clip=False)
 
 
-def _square(x, y, share):
+def _square(x: float, y: float, share: float) -> Rectangle:
     from matplotlib.patches import Rectangle
 
     return Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=_BLUE, alpha=0.75 * float(share), linewidth=0)
 
 
-def _axis_name(metric, unit, settings):
+def _axis_name(metric: str, unit: str, settings: Mapping[str, Any]) -> str:
     named = words.unit_of(metric, settings)
     return f"{words.NAMES[metric]} {words.per(unit)}" + (f" ({named})" if named else "")
 
 
-def _picture(figure, name, description):
+def _picture(figure: Figure, name: str, description: str) -> Picture:
     return Picture(name, description, _svg(figure, description), figure)
 
 
-def _svg(figure, description):
+def _svg(figure: Figure, description: str) -> str:
     """The figure as an <svg> element that shrinks with the window, with the page's font and colours."""
     from io import StringIO
 
@@ -253,9 +267,11 @@ def _svg(figure, description):
                        metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
         text = file.getvalue()
     text = text[text.index("<svg"):]
-    width = float(re.search(r'viewBox="0 0 ([\d.]+)', text)[1]) * _ZOOM
-    box = re.search(r'viewBox="[^"]+"', text)[0]
-    head = f'<svg {box} role="img" aria-label="{escape(description)}" style="width:100%;max-width:{width:.0f}px">'
+    box = re.search(r'viewBox="0 0 ([\d.]+)[^"]*"', text)
+    if box is None:
+        raise ValueError("matplotlib wrote an SVG without a viewBox")
+    width = float(box[1]) * _ZOOM
+    head = f'<svg {box[0]} role="img" aria-label="{escape(description)}" style="width:100%;max-width:{width:.0f}px">'
     text = head + text[text.index(">") + 1:]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL).replace("xlink:href", "href")
     text = re.sub(r'(font-family: |font: (?:\w+ )*[\d.]+px )[^;"]*', r"\1system-ui, sans-serif", text)

@@ -2,13 +2,17 @@
 
 In all of them a difference is the method's value minus the other's, and what has no value is empty.
 """
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from duiit.util.files import write_csv, write_text
 from duiit_cli.experiments.reporting import words
-from duiit_cli.experiments.reporting.comparison import against_others, baseline, compare, summaries
-from duiit_cli.experiments.reporting.results import FLOOR, LISTED
+from duiit_cli.experiments.reporting.comparison import Comparison, against_others, baseline, compare, summaries
+from duiit_cli.experiments.reporting.results import FLOOR, LISTED, Cell, Experiment, Method
+from duiit_cli.experiments.reporting.verdict import Verdict
 
 
-def write_listings(experiment, verdicts):
+def write_listings(experiment: Experiment, verdicts: Sequence[Verdict]) -> None:
     folder = experiment.folder
     write_csv(folder / "results.csv", result_rows(experiment), _result_header(experiment))
     rows = summary_rows(experiment)
@@ -23,13 +27,13 @@ _PARTS = ("train", "val", "test")
 _KINDS = ("images", "patients")
 
 
-def _result_header(experiment):
+def _result_header(experiment: Experiment) -> list[str]:
     counts = [f"{part}_{kind}" for part in _PARTS for kind in _KINDS]
     return ["method", "title", "split", "unit", "seed", "split_seed", "n", *LISTED[experiment.task], *counts,
             "extra_images", "seconds", "finished", "device"]
 
 
-def result_rows(experiment):
+def result_rows(experiment: Experiment) -> list[dict[str, Any]]:
     rows = []
     for split in experiment.splits:
         cells = [experiment.cells[name, split] for name in experiment.methods if (name, split) in experiment.cells]
@@ -46,18 +50,19 @@ def result_rows(experiment):
     return rows
 
 
-def _counted(cell):
-    parts = {part: cell.counts.get(part) if isinstance(cell.counts.get(part), dict) else {} for part in _PARTS}
-    return {f"{part}_{kind}": parts[part].get(kind) for part in _PARTS for kind in _KINDS}
+def _counted(cell: Cell) -> dict[str, Any]:
+    parts: dict[str, Any] = {part: cell.counts.get(part) for part in _PARTS}
+    return {f"{part}_{kind}": found.get(kind) if isinstance(found, dict) else None
+            for part, found in parts.items() for kind in _KINDS}
 
 
-def _unit(unit):
+def _unit(unit: str) -> str:
     return unit.removeprefix("by_")
 
 
 # -- summary.csv: a row a method and unit ------------------------------------------------------------------------
 
-def summary_rows(experiment):
+def summary_rows(experiment: Experiment) -> list[dict[str, Any]]:
     pure = baseline(experiment)
     rows = []
     for unit in experiment.units:
@@ -66,12 +71,12 @@ def summary_rows(experiment):
                    "splits": found[experiment.metric]["n"]}
             for metric, values in found.items():
                 row |= {f"{metric}_mean": values["mean"], f"{metric}_sd": values["sd"]}
-            compared = pure is not None and name != pure.name
-            rows.append(row | _difference(compare(experiment, name, pure.name, unit) if compared else None))
+            compared = compare(experiment, name, pure.name, unit) if pure is not None and name != pure.name else None
+            rows.append(row | _difference(compared))
     return rows
 
 
-def _difference(found):
+def _difference(found: Comparison | None) -> dict[str, Any]:
     if found is None:
         return dict.fromkeys(("baseline", "metric", "pairs", "difference", "low", "high", "p_corrected", "p_paired"))
     test = found.corrected
@@ -85,7 +90,7 @@ _COMPARED = ["method", "other", "unit", "metric", "pairs", "mean", "other_mean",
              "test_train_ratio", "p_paired", "p_corrected", "p_corrected_holm"]
 
 
-def comparison_rows(experiment):
+def comparison_rows(experiment: Experiment) -> list[list[Any]]:
     return [[c.method, c.other, _unit(unit), c.metric, c.corrected.n, c.mean, c.other_mean, c.corrected.difference,
              c.corrected.low, c.corrected.high, c.ratio, c.paired.p, c.corrected.p, c.holm]
             for unit in experiment.units for method in experiment.named("duiit")
@@ -94,7 +99,7 @@ def comparison_rows(experiment):
 
 # -- summary.md --------------------------------------------------------------------------------------------------
 
-def summary_text(experiment, verdicts):
+def summary_text(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
     """The verdicts, then a table a unit."""
     parts = ["# Summary of the experiment", *(f"- {v.line}" for v in verdicts)]
     blocks = ["\n".join([parts[0], "", *parts[1:]]) if verdicts else parts[0]]
@@ -115,7 +120,8 @@ def summary_text(experiment, verdicts):
     return "\n\n".join(blocks) + "\n"
 
 
-def _summary_line(experiment, name, found, unit, metrics, pure):
+def _summary_line(experiment: Experiment, name: str, found: Mapping[str, dict[str, Any]], unit: str,
+                  metrics: Sequence[str], pure: Method | None) -> list[Any]:
     line = [experiment.method(name).title, found[experiment.metric]["n"]]
     line += [words.mean_sd(found[m], m) for m in metrics]
     if pure is None:
@@ -125,7 +131,7 @@ def _summary_line(experiment, name, found, unit, metrics, pure):
     return [*line, *difference_cells(compare(experiment, name, pure.name, unit))]
 
 
-def difference_cells(found):
+def difference_cells(found: Comparison) -> list[str]:
     """The difference with its interval and both p-values, as text."""
     test = found.corrected
     if test.difference is None:
@@ -136,6 +142,6 @@ def difference_cells(found):
     return [text, words.p_value(test.p), words.p_value(found.paired.p)]
 
 
-def _markdown(header, rows):
+def _markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -3,15 +3,20 @@
 The look is util/html.py's; what the report has besides stands in CSS below.
 """
 import base64
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from os import PathLike
 from pathlib import Path
+from typing import TypeAlias
 
 from dominate import tags
 from dominate.util import raw
 
 from duiit.util import html
+from duiit_cli.experiments.reporting.figures import Picture
 
+Element: TypeAlias = tags.html_tag      # of the page; `heading` and `exhibit` are hung on some
 CSS = """
 :root{--good:#1a7f4b;--bad:#b3362f;--open:#8a6a10}
 @media(prefers-color-scheme:dark){:root{--good:#52c48a;--bad:#f0837b;--open:#d9b24c}}
@@ -84,7 +89,7 @@ MARKED = "other than the default"
 _MIME = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp", ".gif": "gif"}
 
 
-def page(title, state, sections):
+def page(title: str, state: str, sections: Sequence[Element]) -> str:
     """The whole document. sections: elements made by `part`, in order; they are listed under the title."""
     heads = [(s["id"], s.heading) for s in sections]
     links = tags.nav([tags.a(text, href=f"#{name}") for name, text in heads], aria_label="contents")
@@ -97,30 +102,30 @@ def page(title, state, sections):
             "</main></body></html>\n")
 
 
-def part(name, heading, *pieces):
+def part(name: str, heading: str, *pieces: Element | None) -> Element:
     """A section with an anchor; pieces that are None are left out."""
     made = tags.section(tags.h2(heading), *[piece for piece in pieces if piece is not None], id=name)
     made.heading = heading
     return made
 
 
-def heading(text):
+def heading(text: str) -> Element:
     return tags.h3(text)
 
 
-def text(words):
+def text(words: str) -> Element:
     return tags.p(words)
 
 
-def note(words):
+def note(words: str) -> Element:
     return tags.p(words, cls="note")
 
 
-def bullets(lines):
+def bullets(lines: Iterable[str]) -> Element:
     return tags.ul([tags.li(line) for line in lines], cls="plain")
 
 
-def card(tone, mark, line, lines=()):
+def card(tone: str, mark: str, line: str, lines: Iterable[str] = ()) -> Element:
     """A framed statement: `mark` names its kind, `line` is the statement, `lines` what qualifies it."""
     qualified = tags.ul([tags.li(x) for x in lines]) if lines else ""
     return tags.div(tags.span(mark, cls="mark"), tags.p(line), qualified, cls=f"card {tone.replace(' ', '_')}")
@@ -131,11 +136,12 @@ class Table:
     """A table as it is shown. name: of its files. A cell is a text or (text, class)."""
     name: str
     caption: str
-    header: list
-    rows: list
+    header: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
-def grid(header, rows, kinds=None, left=1, cls="", name="", caption=""):
+def grid(header: Sequence[str], rows: Sequence[Sequence[object]], kinds: Sequence[str] | None = None, left: int = 1,
+         cls: str = "", name: str = "", caption: str = "") -> Element:
     """A table of texts. A cell is a text or (text, class). kinds: a class a row; the first `left` columns are words.
     name, caption: of the table's files, for one that is worth them."""
     aligned = ["" if i < left else "number" for i in range(len(header))]
@@ -152,14 +158,14 @@ def grid(header, rows, kinds=None, left=1, cls="", name="", caption=""):
     return made
 
 
-def plot(picture, caption):
+def plot(picture: Picture, caption: str) -> Element:
     """picture: figures.Picture."""
     made = tags.figure(raw(picture.svg), tags.figcaption(caption), cls="plot")
     made.exhibit = picture
     return made
 
 
-def exhibits(element):
+def exhibits(element: Element) -> Iterator[Table | Picture]:
     """The Tables and Pictures in an element that have files of their own, in the page's order."""
     if getattr(element, "exhibit", None) is not None:
         yield element.exhibit
@@ -167,22 +173,23 @@ def exhibits(element):
         yield from exhibits(child)
 
 
-def folded(title, *pieces):
+def folded(title: str, *pieces: Element) -> Element:
     return tags.details(tags.summary(title), *pieces)
 
 
-def options(title, groups):
+def options(title: str, groups: Mapping[str, Sequence[str]]) -> Element:
     """groups: {heading: [text]}, a paragraph each; what stands under MARKED stands out."""
     found = [tags.p(tags.span(f"{name}: ", cls="note"), ", ".join(texts), cls="marked" if name == MARKED else "")
              for name, texts in groups.items() if texts]
     return tags.div(tags.h4(title), *found, cls="options")
 
 
-def listing(lines):
+def listing(lines: Iterable[str]) -> Element:
     return tags.pre("\n".join(lines))
 
 
-def examples(header, rows, picture=None):
+def examples(header: Sequence[str], rows: Iterable[tuple[str, str, Sequence[Path | None]]],
+             picture: Picture | None = None) -> Element:
     """rows: [(title, subtitle, [path or None, …])]: images side by side under the header's names. picture: the same as
     a figures.Picture, for files."""
     head = tags.thead(tags.tr([tags.th(name) for name in header]))
@@ -195,12 +202,12 @@ def examples(header, rows, picture=None):
     return made
 
 
-def _image(path, description):
+def _image(path: Path | None, description: str) -> Element:
     data = None if path is None else embedded(path)
     return tags.span("–", cls="note") if data is None else tags.img(src=data, alt=description)
 
 
-def embedded(path):
+def embedded(path: str | PathLike[str]) -> str | None:
     """An image file as a data URI; None for one that is missing or not an image that browsers show."""
     path = Path(path)
     kind = _MIME.get(path.suffix.lower())

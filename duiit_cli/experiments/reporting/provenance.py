@@ -1,6 +1,9 @@
 """How an experiment was made, in the report: its command, every training's options, the presets' texts, versions."""
 import json
 import shlex
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 from duiit.options import presets
 from duiit.options.train_options import MAY_CHANGE
@@ -8,36 +11,37 @@ from duiit.util.errors import UserError
 from duiit.util.problems import counted
 from duiit_cli.experiments.reporting import page
 from duiit_cli.experiments.reporting.cohorts import options_of
+from duiit_cli.experiments.reporting.results import Experiment
 
 STAGES = {"translators": "Translator", "starts": "Start of the predictor", "cells": "Predictor"}
 # Of the options that change nothing of what is computed, those that are told all the same.
 _TOLD = {"max_steps", "early_stop", "on_nan", "device"}
 
 
-def command(experiment):
+def command(experiment: Experiment) -> str:
     """The words that make the experiment again, options that an earlier call gave among them."""
     given = [word for key, value in experiment.given.items() for word in _words(key, value)]
     return "duiit experiment " + shlex.join([*given, f"--output={experiment.folder.resolve()}"])
 
 
-def _words(key, value):
+def _words(key: str, value: object) -> list[str]:
     if isinstance(value, bool):
         return [f"--{key}"] if value else []
     return [f"--{key}={v}" for v in (value if isinstance(value, list) else [value]) if v is not None]
 
 
-def settings(experiment):
+def settings(experiment: Experiment) -> page.Element:
     """Every option of the experiment as it came together; of an older DUIIT those that were kept."""
     found = dict(sorted({**experiment.options, **experiment.settings}.items()))
     given = {k: _pair(k, v, experiment) for k, v in found.items() if k in experiment.given}
     return page.options("Settings of the experiment", {
-        "on the command line": given.values(),
+        "on the command line": list(given.values()),
         "by --preset or by default": [_pair(k, v, experiment) for k, v in found.items() if k not in given]})
 
 
 # -- the options of each training --------------------------------------------------------------------------------
 
-def options_by_method(experiment):
+def options_by_method(experiment: Experiment) -> list[page.Element]:
     """A folded piece for each method: its trainings' options, as in the first split that has them."""
     tasks = _tasks(experiment.folder)
     pieces = []
@@ -48,7 +52,7 @@ def options_by_method(experiment):
     return pieces
 
 
-def _tasks(folder):
+def _tasks(folder: Path) -> dict[str, dict[str, Any]]:
     """{id: task} of plan.json; {} where it cannot be read."""
     try:
         return {task["id"]: task for task in json.loads((folder / "plan.json").read_text(encoding="utf-8"))}
@@ -56,7 +60,8 @@ def _tasks(folder):
         return {}
 
 
-def _trainings(experiment, tasks, name, split):
+def _trainings(experiment: Experiment, tasks: Mapping[str, dict[str, Any]], name: str,
+               split: int) -> Iterator[page.Element]:
     cell = f"cells/{name}/split_{split:02d}"
     for task_id in (*tasks.get(cell, {}).get("needs", ()), cell):
         found = options_of(experiment.folder / task_id)
@@ -67,7 +72,7 @@ def _trainings(experiment, tasks, name, split):
                 "as planned, not trained yet": [_shown(w[2:], experiment) for w in words_of]})
 
 
-def _sorted(found, experiment):
+def _sorted(found: Mapping[str, Any], experiment: Experiment) -> dict[str, list[str]]:
     """The options of a run under what is to be said of them: {heading: [text]}."""
     defaults = _defaults(found)
     told = {k: v for k, v in found.items() if k not in (MAY_CHANGE - _TOLD) | {"model"}}
@@ -84,7 +89,7 @@ def _sorted(found, experiment):
         "what the data said": [_pair(k, v, experiment) for k, v in facts.items()]}
 
 
-def _defaults(found):
+def _defaults(found: Mapping[str, Any]) -> dict[str, Any] | None:
     """{option: default} of the model that a run trained; None where it is not here any more (a plug-in's)."""
     from duiit.options import TrainOptions  # late: it imports torch
 
@@ -95,20 +100,20 @@ def _defaults(found):
         return None
 
 
-def _equal(value, default):
+def _equal(value: object, default: object) -> bool:
     return value == (list(default) if isinstance(default, tuple) else default)
 
 
-def _pair(key, value, experiment):
+def _pair(key: str, value: object, experiment: Experiment) -> str:
     return _shown(f"{key} = {_told(value) or 'none'}", experiment)
 
 
-def _shown(text, experiment):
+def _shown(text: str, experiment: Experiment) -> str:
     """Files of the experiment are named from its folder on."""
     return text.replace(f"{experiment.folder.resolve()}/", "")
 
 
-def _told(value):
+def _told(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}: {_told(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
@@ -120,7 +125,7 @@ def _told(value):
 
 # -- presets -----------------------------------------------------------------------------------------------------
 
-def preset_texts(experiment):
+def preset_texts(experiment: Experiment) -> list[page.Element]:
     """A folded piece for each preset file of the methods, and --preset's: its text as it was when it was used."""
     whole = experiment.settings.get("preset")
     found = {whole: experiment.given.get("preset", whole)}          # the latter is found from anywhere
@@ -130,7 +135,7 @@ def preset_texts(experiment):
             for name, text in texts.items()]
 
 
-def _text_now(name):
+def _text_now(name: str) -> str:
     """Of an experiment that did not keep it."""
     try:
         return presets.path_of(name).read_text(encoding="utf-8")
@@ -140,10 +145,10 @@ def _text_now(name):
 
 # -- versions ----------------------------------------------------------------------------------------------------
 
-def made_with(experiment):
+def made_with(experiment: Experiment) -> list[str]:
     """Versions and devices, and how many cells had each, where they differ."""
     cells = list(experiment.cells.values())
-    found = {}
+    found: dict[str, int] = {}
     for cell in cells:
         versions = cell.record.get("versions")
         told = ", ".join(f"{k} {v}" for k, v in versions.items()) if isinstance(versions, dict) else "versions not told"
@@ -159,12 +164,12 @@ def made_with(experiment):
     return lines
 
 
-def run_commands(experiment):
+def run_commands(experiment: Experiment) -> list[str]:
     """The commands of each method's first finished split."""
-    lines = []
+    lines: list[str] = []
     for name, method in experiment.methods.items():
         cell = next((experiment.cells[name, k] for k in experiment.splits if (name, k) in experiment.cells), None)
         commands = cell.record.get("commands") if cell else None
-        if isinstance(commands, list) and commands:
+        if cell and isinstance(commands, list) and commands:
             lines += [f"# {method.title}, split {cell.split}", *map(str, commands), ""]
     return lines

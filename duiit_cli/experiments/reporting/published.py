@@ -16,12 +16,15 @@ They are never mixed with ours: other patients, other sizes, another protocol.
 """
 import math
 import tomllib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from os import PathLike
 from pathlib import Path
+from typing import Any, TypedDict
 
 from duiit.options.parsing import nearest
 from duiit.util.errors import UserError
-from duiit_cli.experiments.reporting.results import FLOOR
+from duiit_cli.experiments.reporting.results import FLOOR, Experiment
 
 FIGURES = ("mse", "rmse", "mae", "r2", "pearson_r", "accuracy", "balanced_accuracy", "auroc", "fid", "inception_score",
            "kid", "psnr", "ssim")
@@ -31,20 +34,25 @@ BUILT_IN = Path(__file__).with_name("published.toml")
 LEFT_OUT = "none"           # --published none
 
 
+class MeanSd(TypedDict):
+    mean: float
+    sd: float | None
+
+
 @dataclass(frozen=True)
 class Published:
     """figures: {method: {figure: (mean, sd or None)}}; p_values: {method: {other: p}}."""
     source: str = ""
-    figures: dict = field(default_factory=dict)
-    p_values: dict = field(default_factory=dict)
+    figures: dict[str, dict[str, tuple[float, float | None]]] = field(default_factory=dict)
+    p_values: dict[str, dict[str, float]] = field(default_factory=dict)
 
-    def figure(self, method, name):
+    def figure(self, method: str, name: str) -> MeanSd | None:
         """{mean, sd} as util.statistics.summary gives them, or None."""
         found = self.figures.get(method, {}).get(name)
         return None if found is None else {"mean": found[0], "sd": found[1]}
 
 
-def published_for(experiment, asked, names):
+def published_for(experiment: Experiment, asked: str | None, names: Iterable[str]) -> Published:
     """What is to stand beside an experiment. asked: a file, LEFT_OUT, or None for the paper's figures where some of the
     experiment's methods are the paper's, which predict an age from CTs."""
     if asked == LEFT_OUT:
@@ -57,7 +65,7 @@ def published_for(experiment, asked, names):
     return paper if alike else Published()
 
 
-def read_published(path, names):
+def read_published(path: str | PathLike[str], names: Iterable[str]) -> Published:
     """names: the methods and translators that the file may speak of. Raises UserError for anything it may not."""
     path = Path(path)
     try:
@@ -81,20 +89,20 @@ def read_published(path, names):
     return Published(source, figures, p_values)
 
 
-def _check_keys(where, values, known):
+def _check_keys(where: str, values: Iterable[str], known: Sequence[str]) -> None:
     for key in values:
         if key not in known:
             raise UserError(f"{where}: unknown key {key}{nearest(key, known)}; it may have {', '.join(known)}")
 
 
-def _figure(where, value):
+def _figure(where: str, value: Any) -> tuple[float, float | None]:
     pair = value if isinstance(value, list) else [value]
     if len(pair) not in (1, 2) or not all(_is_number(v) for v in pair) or (len(pair) == 2 and pair[1] < 0):
         raise UserError(f"{where} = {value}: give a number, or [mean, standard deviation]")
     return float(pair[0]), float(pair[1]) if len(pair) == 2 else None
 
 
-def _p_values(where, values, known):
+def _p_values(where: str, values: object, known: Sequence[str]) -> dict[str, float]:
     if not isinstance(values, dict):
         raise UserError(f"{where} = {values}: give a table, as in {{ pure_ct = 0.01 }}")
     for other, p in values.items():
@@ -105,5 +113,5 @@ def _p_values(where, values, known):
     return {other: float(p) for other, p in values.items()}
 
 
-def _is_number(value):
+def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

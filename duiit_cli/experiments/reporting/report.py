@@ -3,8 +3,10 @@
 The page is for a reviewer who was not there: the verdict first, then the figures it stands on, then how they were made,
 with everything that failed or is missing. It is one file that asks for nothing.
 """
-
 import re
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
 
 import numpy as np
 
@@ -24,9 +26,9 @@ from duiit_cli.experiments.reporting.comparison import (
 from duiit_cli.experiments.reporting.exhibits import example_tables, quality_tables
 from duiit_cli.experiments.reporting.exporting import write_exhibits
 from duiit_cli.experiments.reporting.listings import write_listings
-from duiit_cli.experiments.reporting.published import published_for
+from duiit_cli.experiments.reporting.published import Published, published_for
 from duiit_cli.experiments.reporting.results import Broken, Experiment, predictions
-from duiit_cli.experiments.reporting.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, verdicts
+from duiit_cli.experiments.reporting.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, Verdict, verdicts
 
 MARKS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", AGAINST: "Against", OPEN: "Open"}
 IMAGE_SPLIT = ("The splits are drawn by image: slices of one patient stand on both sides, so a predictor can know a "
@@ -39,7 +41,7 @@ QUALITY = ("Mean ± standard deviation over the splits; ↓ lower is better, ↑
            "translator’s training and on those it was trained on.")
 
 
-def write_report(folder, published=None):
+def write_report(folder: str | PathLike[str], published: str | None = None) -> list[str]:
     """Writes report.html, results.csv, summary.csv, comparisons.csv, summary.md, figures/ and tables/ into the
     experiment's folder.
 
@@ -55,12 +57,12 @@ def write_report(folder, published=None):
     return [*(v.line for v in found), *_warnings(experiment), state(experiment)]
 
 
-def known_names(experiment):
+def known_names(experiment: Experiment) -> list[str]:
     """What a file of published figures may speak of: this experiment's methods, and any that a preset describes."""
     return list(dict.fromkeys([*experiment.methods, *experiment.translators, *presets.names()]))
 
 
-def state(experiment):
+def state(experiment: Experiment) -> str:
     """`7 of 20 cells are still missing, 1 failed: the figures are of the other 12`."""
     total, done, missing = len(experiment.planned), len(experiment.cells), len(experiment.missing)
     troubles = [t.kind for t in experiment.troubles if not t.translator]
@@ -76,11 +78,11 @@ def state(experiment):
 
 
 class Report:
-    def __init__(self, experiment, published, found):
+    def __init__(self, experiment: Experiment, published: Published, found: Sequence[Verdict]) -> None:
         self.experiment, self.published, self.verdicts = experiment, published, found
-        self.notes = []                                         # files that could not be used
+        self.notes: list[str] = []                                 # files that could not be used
 
-    def render(self):
+    def render(self) -> str:
         e = self.experiment
         parts = [self._verdict()]
         if e.cells:
@@ -95,14 +97,14 @@ class Report:
         about = f"{count}, {splits} by {e.settings.get('split_by', 'patient')}, task {e.task}, target {e.target}. "
         return page.page("Does borrowing images help?", about + state(e), parts)
 
-    def _titles(self):
+    def _titles(self) -> dict[str, str]:
         """{method: title} of this experiment's methods, and of the paper's others."""
         there = methods.available(methods.NAMED, self.experiment.target)
         return {**{n: m.title for n, m in there.items()}, **{n: m.title for n, m in self.experiment.methods.items()}}
 
     # -- the verdict -------------------------------------------------------------------------------------------
 
-    def _verdict(self):
+    def _verdict(self) -> page.Element:
         e = self.experiment
         cards = [page.card("warning", "Mind", line) for line in _warnings(e)]
         if not e.cells:
@@ -115,7 +117,7 @@ class Report:
 
     # -- errors ------------------------------------------------------------------------------------------------
 
-    def _errors(self):
+    def _errors(self) -> page.Element:
         e = self.experiment
         pieces = [page.text("Mean ± standard deviation over the splits, on real target images of the test part. The "
                             "first row is the floor, the error without looking at the image. Bold: the best of a "
@@ -137,7 +139,7 @@ class Report:
         what = "Accuracy" if e.task == "classification" else "Errors"
         return page.part("errors", f"{what} (the paper’s Tables 2 to 4)", *pieces)
 
-    def _comparisons(self):
+    def _comparisons(self) -> page.Element | None:
         e = self.experiment
         pieces = []
         for method in e.named("duiit"):
@@ -156,14 +158,14 @@ class Report:
             "it is worse."))
         return page.part("comparisons", "Comparisons split by split (the paper’s Tables 6 and 7)", *pieces)
 
-    def _about_differences(self):
+    def _about_differences(self) -> str:
         better = "right" if self.experiment.task == "classification" else "left"
         return (f"A dot is a split, the diamond their mean, the line its 95 % interval by the corrected test. To the "
                 f"{better} of zero this method is better. Blue: clearly better; red: clearly worse; grey: undecided.")
 
     # -- translations ------------------------------------------------------------------------------------------
 
-    def _translations(self):
+    def _translations(self) -> page.Element | None:
         e = self.experiment
         pieces = []
         for source, table in quality_tables(e):
@@ -177,7 +179,7 @@ class Report:
 
     # -- predictions -------------------------------------------------------------------------------------------
 
-    def _predictions(self):
+    def _predictions(self) -> page.Element | None:
         classes = self.experiment.task == "classification"
         groups = []
         for name, method in self.experiment.methods.items():
@@ -196,7 +198,7 @@ class Report:
                          "be in the test part of several splits. On the line the prediction is right.")
         return page.part("predictions", "Predicted and true labels", plot)
 
-    def _table(self, name, split):
+    def _table(self, name: str, split: int) -> Any:
         """label and prediction of a cell: of its test patients (a number), or of its test images (a class)."""
         cell = self.experiment.cells.get((name, split))
         if cell is None:
@@ -213,7 +215,7 @@ class Report:
 
     # -- how it was made ---------------------------------------------------------------------------------------
 
-    def _protocol(self):
+    def _protocol(self) -> page.Element:
         e = self.experiment
         unit = e.settings.get("split_by", "patient")
         pieces = [] if not e.cells else [
@@ -237,13 +239,13 @@ class Report:
         pieces += [page.heading("Preset files"), *provenance.preset_texts(e)] if e.methods else []
         return page.part("protocol", "How it was made", *pieces)
 
-    def _files(self, parts):
+    def _files(self, parts: Sequence[page.Element]) -> page.Element | None:
         """What is written beside the page: the figures and tables as files. Drawn last: nothing else may fail then."""
         names = write_exhibits(self.experiment.folder, [e for p in parts for e in page.exhibits(p)])
         tables = "The tables as CSV and LaTeX (booktabs), the figures as SVG and PDF, beside this page:"
         return page.part("files", "Files", page.text(tables), page.bullets(names)) if names else None
 
-    def _troubles(self):
+    def _troubles(self) -> page.Element | None:
         e = self.experiment
         lines = []
         for t in e.troubles:
@@ -259,7 +261,7 @@ class Report:
         lines += [f"and {len(self.notes) - MANY} more"] if len(self.notes) > MANY else []
         return page.part("missing", "Failed and missing", page.text(state(e)), page.bullets(lines)) if lines else None
 
-    def _reading(self):
+    def _reading(self) -> page.Element:
         e = self.experiment
         ratio = size_ratio(e, [k for _, k in e.cells], list(e.methods)) if e.cells else None
         here = f" (here n_test / n_train is {words.number(ratio)} on average)" if ratio is not None else ""
@@ -286,7 +288,7 @@ class Report:
         return page.part("reading", "How to read this", page.bullets(lines))
 
 
-def _warnings(experiment):
+def _warnings(experiment: Experiment) -> list[str]:
     """What a reader has to know before any figure."""
     lines = [IMAGE_SPLIT] if experiment.settings.get("split_by") == "image" else []
     uneven = []

@@ -4,18 +4,24 @@ patients: a brain that looks years older or younger than it is would be a wrong 
 What is measured is util/ventricles.py's. A regression of it on the label, over true CTs, says what a unit of the label
 is worth, so that an error can be told in years where labels are ages.
 """
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 from scipy import stats
 
-from duiit.data.readers.slice import HU
+from duiit.data.preparing.cohort import Row
+from duiit.data.preparing.intensity import Intensity
+from duiit.data.readers.slice import HU, Label
 from duiit.util.ventricles import NEEDED, fluid_share, middle_of
 
+Measured = tuple[Row, tuple[float, float]]      # a slice, and the widths in its translation and in its true image
 OFF = (5, 10)           # label units: how many patients are off by more
 FEWEST_PATIENTS = 10    # a regression over fewer is chance
 SURE = 0.01             # p of a regression that a conversion may rest on
 
 
-def cannot(intensity):
+def cannot(intensity: Intensity) -> str | None:
     """Why images of this range cannot be measured, in one line; None where they can."""
     if intensity.unit != HU:
         return "the target is not in Hounsfield units"
@@ -24,7 +30,7 @@ def cannot(intensity):
     return None
 
 
-def widths(fake, true, intensity):
+def widths(fake: np.ndarray, true: np.ndarray, intensity: Intensity) -> tuple[float, float] | None:
     """(in the synthetic, in the true image) of one slice, in percent of the inside of the true skull; None where the
     true one shows no closed skull. fake, true: (C, H, W) in [-1, 1]."""
     fake, true = intensity.restore(fake[0]), intensity.restore(true[0])
@@ -32,7 +38,7 @@ def widths(fake, true, intensity):
     return None if found is None else (fluid_share(fake, *found), fluid_share(true, *found))
 
 
-def judge(slices):
+def judge(slices: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
     """What quality.json says of one source. slices: {part: [(Row, (in the synthetic, in the true image)), …]}."""
     parts = {part: _by_patient(found) for part, found in slices.items()}
     patients = {p: v for found in parts.values() for p, v in found.items()}
@@ -42,15 +48,15 @@ def judge(slices):
     return {"scale": scale, **{part: _errors(list(found.values()), scale) for part, found in parts.items() if found}}
 
 
-def _by_patient(slices):
+def _by_patient(slices: Iterable[Measured]) -> dict[str, tuple[Label, float, float]]:
     """{patient: (label, synthetic, true)}, the widths averaged over the patient's slices."""
-    found = {}
+    found: dict[str, tuple[Label, list[tuple[float, float]]]] = {}
     for row, pair in slices:
         found.setdefault(row.patient, (row.label, []))[1].append(pair)
     return {p: (label, *np.mean(pairs, axis=0)) for p, (label, pairs) in found.items()}
 
 
-def _scale(patients):
+def _scale(patients: Iterable[tuple[Label, float, float]]) -> dict[str, Any]:
     """Regression of the true width on the label: percent a label unit. {"n": …} alone where there is none."""
     known = [(label, true) for label, _, true in patients if isinstance(label, (int, float))]
     if len(known) < FEWEST_PATIENTS or len({label for label, _ in known}) < 2:
@@ -60,7 +66,7 @@ def _scale(patients):
             "sound": bool(line.pvalue < SURE)}
 
 
-def _errors(patients, scale):
+def _errors(patients: Sequence[tuple[Label, float, float]], scale: Mapping[str, Any]) -> dict[str, Any]:
     made, true = (np.asarray([p[k] for p in patients], float) for k in (1, 2))
     off = made - true
     figures = {"patients": len(off), "true_mean": float(true.mean()), "bias": float(off.mean())}

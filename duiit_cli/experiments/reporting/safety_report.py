@@ -1,6 +1,10 @@
 """The report's section on what a translator does to the ventricles, from each quality.json."""
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from duiit.util.statistics import summary
 from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting.results import Experiment
 from duiit_cli.experiments.reporting.safety import OFF
 
 PARTS = {"held_out": "held out", "trained_on": "trained on"}
@@ -14,7 +18,7 @@ WARNING = ("A translator can be harmless here and still do harm elsewhere: nothi
            "Synthetic images are for training networks, never for diagnosis.")
 
 
-def section(experiment):
+def section(experiment: Experiment) -> page.Element | None:
     """The section, or None where no translator was asked."""
     found = [(name, source, measured) for (name, _), quality in experiment.qualities.items()
              for source, parts in quality["sources"].items()
@@ -28,7 +32,7 @@ def section(experiment):
     return page.part("safety", "Does it do harm?", page.text(READING), *pieces, page.note(WARNING))
 
 
-def _of_source(experiment, found):
+def _of_source(experiment: Experiment, found: Sequence[tuple[str, dict[str, Any]]]) -> list[page.Element]:
     measured = [(name, m) for name, m in found if "not_measured" not in m]
     reasons = dict.fromkeys(str(m["not_measured"]) for _, m in found if "not_measured" in m)
     notes = [page.note(f"Not measured: {reason}.") for reason in reasons]
@@ -43,11 +47,11 @@ def _of_source(experiment, found):
     return [table, page.note(_scale([m for _, m in measured], unit)), *notes]
 
 
-def _row(experiment, name, part, figures):
+def _row(experiment: Experiment, name: str, part: str, figures: Sequence[Mapping[str, Any]]) -> list[Any] | None:
     if not figures:
         return None
 
-    def told(key):
+    def told(key: str) -> str:
         return words.mean_sd(summary([f[key] for f in figures if f.get(key) is not None]))
 
     shares = [[f[f"off_{n}"] for f in figures if f.get(f"off_{n}") is not None] for n in OFF]
@@ -56,7 +60,7 @@ def _row(experiment, name, part, figures):
         *(words.percent(sum(s) / len(s)) if s else words.DASH for s in shares)]
 
 
-def _scale(measured, unit):
+def _scale(measured: Iterable[Mapping[str, Any]], unit: str) -> str:
     """What the conversion into label units rests on, or why there is none."""
     scales = [m["scale"] for m in measured if isinstance(m.get("scale"), dict) and m["scale"].get("sound")]
     if not scales:

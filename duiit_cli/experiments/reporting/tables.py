@@ -1,15 +1,26 @@
 """The report's tables of errors and p-values, in the layout of the paper's Tables 2 to 4, 6 and 7."""
 import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from duiit_cli.experiments.reporting import page, words
-from duiit_cli.experiments.reporting.comparison import FEWEST_SPLITS, PAPER, SIGNIFICANT, baseline, compare, summaries
+from duiit_cli.experiments.reporting.comparison import (
+    FEWEST_SPLITS,
+    PAPER,
+    SIGNIFICANT,
+    Comparison,
+    Summaries,
+    baseline,
+    compare,
+    summaries,
+)
 from duiit_cli.experiments.reporting.listings import difference_cells
-from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED
+from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED, Cell, Experiment, Method
 
 
-def source_sets(experiment):
+def source_sets(experiment: Experiment) -> dict[str, list[Method]]:
     """{heading: [method, …]} as the plan groups them. The baseline stands in each; alone, in a table of its own."""
-    tables = {}
+    tables: dict[str, list[Method]] = {}
     for method in experiment.methods.values():
         if method.role != "pure":
             tables.setdefault(method.table or "Other methods", []).append(method)
@@ -20,11 +31,11 @@ def source_sets(experiment):
     return {_heading(name, methods, experiment.target): [*pures, *methods] for name, methods in borrowing_first}
 
 
-def _heading(name, methods, target):
+def _heading(name: str, methods: Sequence[Method], target: str) -> str:
     return f"{name} → {target.upper()}" if any(m.sources for m in methods) else name[:1].upper() + name[1:]
 
 
-def error_table(experiment, methods, name="", caption=""):
+def error_table(experiment: Experiment, methods: Sequence[Method], name: str = "", caption: str = "") -> page.Element:
     """A row a method: the deciding metric by both units, the others by the deciding unit, and the distance to PURE."""
     found = {unit: summaries(experiment, unit) for unit in experiment.units}
     pure = baseline(experiment)
@@ -40,7 +51,7 @@ def error_table(experiment, methods, name="", caption=""):
     return page.grid(_error_header(experiment, pure), rows, kinds, name=name, caption=caption)
 
 
-def _error_header(experiment, pure):
+def _error_header(experiment: Experiment, pure: Method | None) -> list[str]:
     settings, unit = experiment.settings, experiment.unit
     header = ["method", "splits", *(_named(experiment.metric, settings, u) for u in experiment.units)]
     header += [_named(m, settings, unit) for m in _others(experiment)]
@@ -50,7 +61,8 @@ def _error_header(experiment, pure):
     return header
 
 
-def _error_row(experiment, method, found, pure):
+def _error_row(experiment: Experiment, method: Method, found: Mapping[str, Summaries],
+               pure: Method | None) -> list[Any]:
     ours = found[experiment.unit][method.name]
     row = [method.title, ours[experiment.metric]["n"]]
     row += [words.mean_sd(found[unit][method.name][experiment.metric], experiment.metric) for unit in experiment.units]
@@ -61,18 +73,18 @@ def _error_row(experiment, method, found, pure):
     return row
 
 
-def _others(experiment):
+def _others(experiment: Experiment) -> list[str]:
     return [m for m in LISTED[experiment.task] if m not in (experiment.metric, "bias", "pearson_r")]
 
 
-def _named(metric, settings, counted_by):
+def _named(metric: str, settings: Mapping[str, Any], counted_by: str) -> str:
     """`MSE per patient (years²)`."""
     unit = words.unit_of(metric, settings) if settings.get("label_unit") else ""
     name = words.SHORT[metric][:1].upper() + words.SHORT[metric][1:]
     return f"{name} {words.per(counted_by)}" + (f" ({unit})" if unit else "")
 
 
-def _best(experiment, names, found):
+def _best(experiment: Experiment, names: Sequence[str], found: Summaries) -> set[str]:
     """The methods with the best mean among those one could use, several where they tie.
 
     None of them where they did not all finish the same splits, or fewer than two: a single split's order is chance.
@@ -94,7 +106,7 @@ def _best(experiment, names, found):
     return {n for n, mean in means.items() if math.isclose(mean, best, rel_tol=1e-9)}
 
 
-def p_value_table(experiment, compared):
+def p_value_table(experiment: Experiment, compared: Sequence[Comparison]) -> page.Element:
     """A DUIIT method against each other method: both tests; those below their threshold stand out."""
     metric = experiment.metric
     unit = words.unit_of(metric, experiment.settings) if experiment.settings.get("label_unit") else ""
@@ -114,13 +126,13 @@ def p_value_table(experiment, compared):
     return page.grid(header, rows, kinds, name=f"comparisons_{method.name}", caption=f"{method.title} against")
 
 
-def _mark(p, threshold, found):
+def _mark(p: float | None, threshold: float, found: Comparison) -> str:
     if p is None or p >= threshold or len(found.splits) < FEWEST_SPLITS:
         return ""
-    return "strong good" if found.gain > 0 else "strong bad"
+    return "strong good" if found.ahead else "strong bad"
 
 
-def state_table(experiment):
+def state_table(experiment: Experiment) -> page.Element:
     """Methods down, splits across: how long a cell took, or why it has no figure, and how long what it waits for took.
     + : at least, it was stopped once."""
     troubles = {(t.name, t.split): t.kind for t in experiment.troubles if not t.translator}
@@ -132,7 +144,7 @@ def state_table(experiment):
         seconds = [s for s in (_seconds(cell) for cell in cells) if s is not None]
         resumed = any(cell.record.get("resumed") for cell in cells)
         total = _lasted(sum(seconds), resumed) if seconds else words.DASH
-        row = [method.title, *([_range(extra)] if told else []), total]
+        row: list[Any] = [method.title, *([_range(extra)] if told else []), total]
         for split in experiment.splits:
             if (name, split) in experiment.cells:
                 cell = experiment.cells[name, split]
@@ -147,7 +159,7 @@ def state_table(experiment):
     return page.grid(header, rows, name="time", caption="Time of each training")
 
 
-def _training_rows(experiment, told):
+def _training_rows(experiment: Experiment, told: bool) -> list[list[Any]]:
     """The translators and starts that cells wait for. One that several methods use stands where it was trained."""
     failed = {(t.name, t.split): t.kind for t in experiment.troubles if t.translator}
     rows = []
@@ -157,8 +169,8 @@ def _training_rows(experiment, told):
             seconds = {k: _number(r.get("seconds")) for k, r in records.items() if r}
             known = [s for s in seconds.values() if s is not None]
             resumed = any(r.get("resumed") for r in records.values() if r)
-            row = [what + experiment.method(name).title, *([words.DASH] if told else []),
-                   _lasted(sum(known), resumed) if known else words.DASH]
+            row: list[Any] = [what + experiment.method(name).title, *([words.DASH] if told else []),
+                              _lasted(sum(known), resumed) if known else words.DASH]
             for k, record in records.items():
                 missing = failed.get((name, k), "") if place == "translators" else ""
                 row.append(_lasted(seconds[k], record.get("resumed")) if record else (missing or words.DASH, "bad"))
@@ -166,11 +178,11 @@ def _training_rows(experiment, told):
     return rows
 
 
-def _lasted(seconds, resumed):
+def _lasted(seconds: float | None, resumed: object) -> str:
     return words.duration(seconds) + ("+" if resumed and seconds is not None else "")
 
 
-def split_table(experiment):
+def split_table(experiment: Experiment) -> page.Element:
     """A row a split: its seed, and how many real target images and patients train, validate and test."""
     rows = []
     for split in experiment.splits:
@@ -186,14 +198,14 @@ def split_table(experiment):
                      caption="Labelled target images of each split")
 
 
-def _sizes(cells, part):
+def _sizes(cells: Iterable[Cell], part: str) -> str:
     counts = [cell.counts.get(part) for cell in cells]
     counts = [c for c in counts if isinstance(c, dict)]
     images, patients = ({c.get(kind) for c in counts} - {None} for kind in ("images", "patients"))
     return f"{_range(images)} ({_range(patients)})"
 
 
-def _range(values):
+def _range(values: Iterable[Any]) -> str:
     """`96`, or `94–98` where cells differ."""
     values = sorted(values, key=lambda v: (isinstance(v, str), v))
     if not values:
@@ -201,9 +213,9 @@ def _range(values):
     return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
 
 
-def _seconds(cell):
+def _seconds(cell: Cell) -> float | None:
     return _number(cell.record.get("seconds"))
 
 
-def _number(value):
+def _number(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None

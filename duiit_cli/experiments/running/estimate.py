@@ -3,12 +3,14 @@ import logging
 import sys
 import tempfile
 import time
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from duiit.data import create_dataset
+from duiit.data import CustomDatasetDataLoader, create_dataset
 from duiit.models import create_model
 from duiit.options import TrainOptions
 from duiit.util import checkpoint
@@ -23,9 +25,9 @@ TITLES = {plan.TRANSLATOR: "translator", plan.START: "start of a predictor", pla
           plan.CHOICE: "choice by validation", plan.QUALITY: "quality of translations"}
 
 
-def show(whole):
+def show(whole: plan.Plan) -> int:
     """Prints the plan of a Plan and the estimate. Returns the exit status 0."""
-    groups = {}
+    groups: dict[tuple[str, str], list[plan.Task]] = {}
     for task in whole.tasks.values():
         groups.setdefault((task.kind, task.name), []).append(task)
     rows, total = [], 0.0
@@ -38,7 +40,7 @@ def show(whole):
     return 0
 
 
-def _print(rows, total, opt):
+def _print(rows: Sequence[tuple[str, str, int, int, int, float]], total: float, opt: Namespace) -> None:
     table = Table("what", "method", "splits", "done", "steps", "time each")
     for what, title, splits, done, steps, seconds in rows:
         table.add_row(what, title, str(splits), str(done), f"{steps:,}" if steps else "",
@@ -52,7 +54,7 @@ def _print(rows, total, opt):
                   "and testing come on top, as a rule a few per cent.")
 
 
-def _cost(task, whole):
+def _cost(task: plan.Task, whole: plan.Plan) -> tuple[int, float]:
     """(steps, seconds) of one training."""
     with tempfile.TemporaryDirectory() as scratch:
         # The last word counts: it trains in a folder that goes away, and on what is there already.
@@ -72,7 +74,7 @@ def _cost(task, whole):
             raise UserError(f"method {task.name}: {error}") from None
 
 
-def _translated(task, whole, opt):
+def _translated(task: plan.Task, whole: plan.Plan, opt: Namespace) -> int:
     """How many images will join the target's: those of the sources, as they are now."""
     if not any(w.startswith("--extra=") for w in task.words):
         return 0
@@ -83,7 +85,7 @@ def _translated(task, whole, opt):
     return sum(len(s.files) for s in scans)
 
 
-def _seconds_a_step(opt, dataset):
+def _seconds_a_step(opt: Namespace, dataset: CustomDatasetDataLoader) -> float:
     import torch
 
     model = create_model(opt)
@@ -107,7 +109,7 @@ def _seconds_a_step(opt, dataset):
     return sum(times[WARM:]) / TIMED
 
 
-def spoken(seconds):
+def spoken(seconds: float) -> str:
     """12 s, 3.4 min, 5.6 h or 2.1 days."""
     for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= size * (2 if unit == "days" else 1.5):

@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any, Protocol
 
 from duiit.util.errors import UserError
 from duiit.util.progress import track
@@ -23,7 +26,25 @@ POLL_SECONDS = 0.2
 HOME = str(Path(__file__).resolve().parents[3])     # where duiit_cli is, installed or not
 
 
-def execute(root, todo, executor, jobs):
+class Job(Protocol):
+    """A task that was started. patience: seconds that its files may take to show after it is over."""
+    patience: float
+
+    def is_over(self) -> bool: ...
+
+    def how_it_ended(self) -> str: ...
+
+
+class Executor(Protocol):
+    """What starts tasks, each in a process of its own."""
+
+    def start(self, root: Path, task: plan.Task) -> Job: ...
+
+    def stop(self) -> None:
+        """Ends those that still run."""
+
+
+def execute(root: str | PathLike[str], todo: Mapping[str, plan.Task], executor: Executor, jobs: int) -> dict[str, str]:
     """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns those that failed, {id: why}."""
     run = _Run(Path(root), todo, executor, jobs or len(todo))
     try:
@@ -34,7 +55,7 @@ def execute(root, todo, executor, jobs):
     return run.failed
 
 
-def is_done(root, task):
+def is_done(root: str | PathLike[str], task: plan.Task) -> bool:
     """Whether the task ended well before, as its done file says."""
     path = tasks.done_file(root, task)
     if not path.is_file():
@@ -49,7 +70,7 @@ def is_done(root, task):
     return task.kind != plan.QUALITY or report.get("asked") == task.about["asked"]
 
 
-def clear_damaged(root, todo):
+def clear_damaged(root: str | PathLike[str], todo: Mapping[str, plan.Task]) -> None:
     """Clears away what cannot be gone on with, to be done again: parts whose done file is damaged."""
     for task in todo.values():
         path = tasks.done_file(root, task)
@@ -62,11 +83,13 @@ def clear_damaged(root, todo):
 class _Run:
     """failed: {id: why}, of this call."""
 
-    def __init__(self, root, todo, executor, jobs):
+    def __init__(self, root: Path, todo: Mapping[str, plan.Task], executor: Executor, jobs: int) -> None:
         self.root, self.executor, self.jobs = root, executor, jobs
-        self.waiting, self.running, self.failed = dict(todo), {}, {}
+        self.waiting = dict(todo)
+        self.running: dict[str, tuple[plan.Task, Job]] = {}
+        self.failed: dict[str, str] = {}
 
-    def ended(self):
+    def ended(self) -> Iterator[tuple[str, str | None]]:
         """Yields (id, None or why it failed), one for each task, as they end."""
         while self.waiting or self.running:
             yield from self._give_up()
@@ -84,10 +107,10 @@ class _Run:
             if self.running and not over:
                 time.sleep(POLL_SECONDS)
 
-    def _ready(self, task):
+    def _ready(self, task: plan.Task) -> bool:
         return not any(need in self.waiting or need in self.running or need in self.failed for need in task.needs)
 
-    def _give_up(self):
+    def _give_up(self) -> Iterator[tuple[str, str]]:
         """Tasks that need one that failed."""
         for task_id, task in list(self.waiting.items()):
             lost = next((n for n in task.needs if n in self.failed), None)
@@ -97,7 +120,7 @@ class _Run:
                 tasks.fail(self.root, task, self.failed[task_id])
                 yield task_id, self.failed[task_id]
 
-    def _outcome(self, task, job):
+    def _outcome(self, task: plan.Task, job: Job) -> str | None:
         """None, or one line on what went wrong; written down also where the process could not."""
         path = tasks.failed_file(self.root, task)
         until = time.monotonic() + job.patience         # a network file system may show a node's files late
@@ -118,11 +141,12 @@ class LocalProcesses:
     gpus: their names as in CUDA_VISIBLE_DEVICES; none or one: nothing is said of them.
     """
 
-    def __init__(self, jobs, gpus=()):
-        self.gpus, self.children = list(gpus), []
+    def __init__(self, jobs: int, gpus: Iterable[str] = ()) -> None:
+        self.gpus = list(gpus)
+        self.children: list[_Child] = []
         self.threads = max(_cores() // max(jobs, 1), 1)
 
-    def start(self, root, task):
+    def start(self, root: Path, task: plan.Task) -> "_Child":
         # -P: a folder of the user's that is named like some package must not be imported in its place.
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (HOME, os.environ.get("PYTHONPATH")) if p)}
         env.setdefault("OMP_NUM_THREADS", str(self.threads))
@@ -140,7 +164,7 @@ class LocalProcesses:
         self.children = [c for c in self.children if not c.is_over()] + [_Child(process, gpu)]
         return self.children[-1]
 
-    def stop(self):
+    def stop(self) -> None:
         """Asks those still running to save and stop, and waits for them."""
         left = [c.process for c in self.children if not c.is_over()]
         for process in left:
@@ -152,24 +176,24 @@ class LocalProcesses:
                 process.kill()
 
 
-def _cores():
+def _cores() -> int:
     """Those that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Child:
-    patience = 0
+    patience: float = 0
 
-    def __init__(self, process, gpu=None):
+    def __init__(self, process: subprocess.Popen[bytes], gpu: str | None = None) -> None:
         self.process, self.gpu = process, gpu
 
-    def is_over(self):
+    def is_over(self) -> bool:
         over = self.process.poll() is not None
-        if over:
+        if over and self.process.stdin:
             self.process.stdin.close()      # of hundreds of parts each would keep a file open
         return over
 
-    def how_it_ended(self):
+    def how_it_ended(self) -> str:
         code = self.process.returncode
         if code >= 0:
             return f"exit status {code}"
@@ -182,7 +206,7 @@ class _Child:
 class ClusterJobs:
     """Jobs through submitit. cluster: `slurm`, or submitit's own `local` to try the way there without a cluster."""
 
-    def __init__(self, root, cluster="slurm", parameters=()):
+    def __init__(self, root: str | PathLike[str], cluster: str = "slurm", parameters: Sequence[str] = ()) -> None:
         self.parameters = parameters
         try:
             import submitit
@@ -193,9 +217,10 @@ class ClusterJobs:
             self.executor.update_parameters(**_parameters(parameters, cluster))
         except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
             raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None
-        self.refusals, self.jobs = submitit.core.utils.FailedJobError, []
+        self.refusals = submitit.core.utils.FailedJobError
+        self.jobs: list[Any] = []
 
-    def start(self, root, task):
+    def start(self, root: Path, task: plan.Task) -> "_Job":
         self.executor.update_parameters(name=f"duiit-{task.name}-{task.split}")
         try:
             job = self.executor.submit(_do, str(root), task.id)
@@ -205,7 +230,7 @@ class ClusterJobs:
         self.jobs.append(job)
         return _Job(job)
 
-    def stop(self):
+    def stop(self) -> None:
         for job in self.jobs:
             if not job.done():
                 job.cancel(check=False)
@@ -214,9 +239,9 @@ class ClusterJobs:
 _OWN_WORDS = {"timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node"}
 
 
-def _parameters(pairs, cluster):
+def _parameters(pairs: Iterable[str], cluster: str) -> dict[str, int | str]:
     """KEY=VALUE words as submitit takes them: numbers as numbers, what it has no word for with slurm_ before it."""
-    values = {"timeout_min": 24 * 60}
+    values: dict[str, int | str] = {"timeout_min": 24 * 60}
     for pair in pairs:
         key, _, value = pair.partition("=")
         if key == "time" and ":" in value:                              # [days-]hours:minutes:seconds, as Slurm has it
@@ -231,7 +256,7 @@ def _parameters(pairs, cluster):
     return values if cluster == "slurm" else {k: v for k, v in values.items() if not k.startswith("slurm_")}
 
 
-def _do(root, task_id):
+def _do(root: str, task_id: str) -> int:
     """In the job: its own log says what happened, failed.json why it failed."""
     from duiit.util.logs import log_to_file
 
@@ -240,13 +265,13 @@ def _do(root, task_id):
 
 
 class _Job:
-    patience = 60
+    patience: float = 60
 
-    def __init__(self, job):
+    def __init__(self, job: Any) -> None:
         self.job = job
 
-    def is_over(self):
+    def is_over(self) -> bool:
         return self.job.done()
 
-    def how_it_ended(self):
+    def how_it_ended(self) -> str:
         return f"job {self.job.job_id}, {self.job.state}; see {self.job.paths.stderr}"

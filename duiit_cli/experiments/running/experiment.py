@@ -3,10 +3,12 @@ import json
 import logging
 import os
 import signal
-from argparse import SUPPRESS
+from argparse import SUPPRESS, Namespace
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from duiit import __version__
 from duiit.models.networks import feature_networks
@@ -27,7 +29,7 @@ SETTINGS = ("target", "task", "split_by", "splits", "seed", "val_fraction", "tes
 OF_THE_CALL = {"output", "dry_run", "report_only", "published", "verbose"}
 
 
-def experiment(opt):
+def experiment(opt: Namespace) -> int:
     """Returns the exit status: 0, or 1 where a part failed (the report says which)."""
     root = Path(opt.output).resolve()
     before = _before(root)
@@ -54,7 +56,7 @@ def experiment(opt):
     return _run(opt, whole, chosen, before)
 
 
-def _before(root):
+def _before(root: Path) -> dict[str, Any]:
     """What experiment.json says of the calls before; {} where there were none. Raises UserError for a damaged one, and
     for a folder that holds something else."""
     path = root / NAME
@@ -74,7 +76,7 @@ def _before(root):
                         "with; what is finished is kept") from None
 
 
-def _taken_up(opt, before):
+def _taken_up(opt: Namespace, before: Mapping[str, Any]) -> Namespace:
     """The options of this call over those of the calls before: their methods and splits stay in the comparison."""
     if not before and not opt.dataroot:
         raise UserError(f"--dataroot is missing, and {opt.output} holds no experiment to go on with")
@@ -90,7 +92,7 @@ def _taken_up(opt, before):
     return ExperimentOptions().parse([w for k, v in {**given, **call}.items() for w in as_words(actions[k], v)])
 
 
-def _lasting(opt):
+def _lasting(opt: Namespace) -> dict[str, Any]:
     """{option: value} that the command line says of the experiment, its files and folders as they are found from
     anywhere."""
     given = {k: v for k, v in opt.said.items() if k not in OF_THE_CALL}
@@ -105,7 +107,7 @@ def _lasting(opt):
     return given
 
 
-def _check_files(opt, root, chosen):
+def _check_files(opt: Namespace, root: Path, chosen: Sequence[methods.Method]) -> None:
     """What would be missed only after hours, or spoil the data. Raises UserError."""
     dataroot = Path(opt.dataroot).resolve()
     if root == dataroot or dataroot in root.parents:
@@ -117,7 +119,7 @@ def _check_files(opt, root, chosen):
         read_published(opt.published, [*presets.names(), *(m.name for m in chosen)])
 
 
-def _run(opt, whole, chosen, before):
+def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], before: Mapping[str, Any]) -> int:
     root = whole.root
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -142,7 +144,7 @@ def _run(opt, whole, chosen, before):
     return _report(opt, 1 if failed else 0)
 
 
-def _to_do(whole):
+def _to_do(whole: plan.Plan) -> dict[str, plan.Task]:
     """Tasks that are not done. A translator that is made anew is judged anew, and of cells made anew one is chosen
     anew."""
     todo = {i: t for i, t in whole.tasks.items() if not execution.is_done(whole.root, t)}
@@ -151,7 +153,7 @@ def _to_do(whole):
 
 
 @contextmanager
-def _signals_are_ctrl_c():
+def _signals_are_ctrl_c() -> Iterator[None]:
     """A batch system that ends this process, or a terminal that closes, is to find everything saved and no job left."""
     wanted = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {s: signal.signal(s, signal.default_int_handler) for s in wanted}
@@ -162,7 +164,7 @@ def _signals_are_ctrl_c():
             signal.signal(number, handler)
 
 
-def _executor(opt, root):
+def _executor(opt: Namespace, root: Path) -> execution.Executor:
     if opt.executor == "slurm":
         return execution.ClusterJobs(root, "slurm", opt.slurm)
     import torch
@@ -172,7 +174,7 @@ def _executor(opt, root):
     return execution.LocalProcesses(opt.jobs, named or [str(n) for n in range(count)])
 
 
-def _write_settings(opt, chosen, root):
+def _write_settings(opt: Namespace, chosen: Sequence[methods.Method], root: Path) -> None:
     """experiment.json: what the report says of the comparison, and what was given, to go on with it."""
     before = _before(root)
     settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS},
@@ -188,19 +190,19 @@ def _write_settings(opt, chosen, root):
                                  opt, [opt.target, *plan.sources_of(opt)])})
 
 
-def _options(opt):
+def _options(opt: Namespace) -> dict[str, Any]:
     """{option: value} of the experiment as they came together, for the report."""
     return {a.dest: getattr(opt, a.dest) for a in option_actions(ExperimentOptions().initialize(OptionParser()))
             if a.dest not in OF_THE_CALL and a.help != SUPPRESS}
 
 
-def _texts(opt, chosen):
+def _texts(opt: Namespace, chosen: Sequence[methods.Method]) -> dict[str, str]:
     """{preset as it was named: its text} of the methods and of --preset: by the next report a file may be another."""
     names = dict.fromkeys([*([opt.preset] if opt.preset else []), *(m.recipe for m in chosen)])
     return {name: presets.path_of(name).read_text(encoding="utf-8") for name in names}
 
 
-def _label_unit(opt):
+def _label_unit(opt: Namespace) -> str | None:
     """`years` where the labels are ages, as far as their column's name says; else None."""
     from duiit.data.readers.labels import read_labels
 
@@ -209,7 +211,7 @@ def _label_unit(opt):
     return "years" if is_age else None
 
 
-def _report(opt, code):
+def _report(opt: Namespace, code: int) -> int:
     from duiit_cli.experiments.reporting.report import write_report
 
     for line in write_report(Path(opt.output), opt.published):

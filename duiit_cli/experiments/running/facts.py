@@ -1,13 +1,19 @@
 """What the report says of the data, taken down while an experiment runs: who and what is in which part, and how large
 the images were before they were resized."""
+from argparse import Namespace
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from duiit.data import readers, splits
 from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.cohort import Row
+from duiit.data.readers.slice import Scan
 from duiit.options import TestOptions
 from duiit.util.errors import UserError
 from duiit.util.progress import track
@@ -17,7 +23,7 @@ SIZED = 24                  # scans of a modality whose size is looked at, evenl
 WHOLE = "whole"             # beside the parts of the split, which a source that is mixed in raw has none of
 
 
-def of_task(root, task):
+def of_task(root: str | PathLike[str], task: plan.Task) -> dict[str, dict[str, dict[str, Any]]]:
     """{modality: {part: facts}} of the target and of the sources that a task's training read.
 
     facts: patients, slices, labelled (slices), labelled_patients; and ages {mean, sd, low, high} over patients, or
@@ -36,9 +42,9 @@ def of_task(root, task):
     return found
 
 
-def of_rows(rows, task):
+def of_rows(rows: Sequence[Row], task: str) -> dict[str, Any]:
     """Facts of prepared slices, as `of_task` says."""
-    labels = {}
+    labels: dict[str, list[Any]] = {}
     for row in rows:
         if row.label is not None:
             labels.setdefault(row.patient, []).append(row.label)
@@ -53,7 +59,7 @@ def of_rows(rows, task):
         "low": min(values), "high": max(values)} if values else {}}
 
 
-def image_sizes(opt, modalities):
+def image_sizes(opt: Namespace, modalities: Iterable[str]) -> dict[str, dict[str, int]]:
     """{modality: {"650x650": scans}}: rows and columns of the images as they are stored, of up to SIZED scans. What
     cannot be read is left out: the trainings will say what is wrong with it."""
     found = {}
@@ -65,7 +71,7 @@ def image_sizes(opt, modalities):
     return found
 
 
-def _size(scan):
+def _size(scan: Scan) -> str | None:
     try:
         rows, columns = readers.read_scan(replace(scan, files=scan.files[:1]))[0].image.shape[-2:]
     except UserError:

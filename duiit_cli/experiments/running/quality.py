@@ -5,12 +5,17 @@ The judge of labels is the PURE-CT network of the same split: it has seen real t
 patients on which its own error is measured.
 """
 import logging
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from duiit.data import create_dataset
+from duiit.data.preparing.cohort import Row
 from duiit.data.readers.slice import HU
 from duiit.models.networks import feature_networks
 from duiit.options import TestOptions
@@ -21,34 +26,35 @@ from duiit.util.util import save_image, tensor2im
 from duiit_cli.evaluation.held_out import Truth
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.reporting import safety
+from duiit_cli.experiments.reporting.safety import Measured
 from duiit_cli.inference.networks import load_model, predict, target_intensity, translate
 
 log = logging.getLogger(__name__)
 MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond
 
 
-def assess(root, task):
+def assess(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
     """The contents of quality.json."""
     return Assessment(Path(root), task).go()
 
 
 class Assessment:
-    def __init__(self, root, task):
+    def __init__(self, root: Path, task: plan.Task) -> None:
         self.root, self.task = root, task
         self.asked, self.tasks = task.about["asked"], plan.read(root)
         self.opt = self._options(task.needs[0])
         judge = self._options(task.about["judge"])
         self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
-        self.classes = judge.facts.classes
+        self.classes: Sequence[str] = judge.facts.classes or ()
         self.judge_opt, self.judge = judge, load_model(judge, "predictor")
         self.model = load_model(self.opt, "translator")
 
-    def _options(self, task_id, phase="test"):
+    def _options(self, task_id: str, phase: str = "test") -> Namespace:
         task = self.tasks[task_id]
         epoch = self.asked["epoch"] if task.kind == plan.CELL else "latest"
         return TestOptions().parse([*task.run_words(self.root), f"--phase={phase}", f"--epoch={epoch}"])
 
-    def go(self):
+    def go(self) -> dict[str, Any]:
         parts = {phase: create_dataset(self._options(self.task.needs[0], phase)).dataset for phase in ("train", "test")}
         target = parts["train"].members[parts["train"].target]
         real = [target.cohort.image(r) for r in _spread([r for d in parts.values() for r in
@@ -58,7 +64,7 @@ class Assessment:
         return {"translator": self.task.name, "asked": self.asked,
                 "sources": {s: self._source(s, parts, real, networks) for s in self.task.about["sources"]}}
 
-    def _networks(self):
+    def _networks(self) -> list[feature_networks.FeatureNetwork]:
         """What distances are computed with: the judge always, the others where their weights are."""
         net, device = self.judge.predictor(), self.judge.device
         found = [feature_networks.own("predictor", net.features, device, self.judge_file)]
@@ -73,7 +79,8 @@ class Assessment:
 
     # -- one source --------------------------------------------------------------------------------------------
 
-    def _source(self, source, parts, real, networks):
+    def _source(self, source: str, parts: Mapping[str, Any], real: Mapping[str, image_quality.Features],
+                networks: Sequence[feature_networks.FeatureNetwork]) -> dict[str, Any]:
         truth, net = Truth(source, self.opt), self.model.translator(source)
         fakes, fidelity, errors, widths = [], {}, [], {}
         for phase, title in (("test", "held_out"), ("train", "trained_on")):
@@ -90,7 +97,7 @@ class Assessment:
                 "distribution": _distances(real, fakes, networks, self.opt.batch_size),
                 "examples": self._examples(source, parts, truth, net)}
 
-    def _fidelity(self, rows, images):
+    def _fidelity(self, rows: Sequence[Row], images: Sequence[np.ndarray]) -> dict[str, Any]:
         """The judge's errors when it reads translated images, by image."""
         known = [(r.label, i) for r, i in zip(rows, images, strict=True) if r.label is not None]
         if not known:
@@ -102,7 +109,8 @@ class Assessment:
             return metrics.classification_errors(named, labels, answers, self.classes)
         return metrics.regression_errors(answers, labels)
 
-    def _against_truth(self, truth, rows, images):
+    def _against_truth(self, truth: Truth, rows: Sequence[Row],
+                       images: Sequence[np.ndarray]) -> tuple[list[dict[str, Any]], list[Measured]]:
         """Of the images whose true one is known: [errors of the pixels], [(row, widths of the ventricles)]."""
         errors, widths, intensity = [], [], target_intensity(self.opt)
         for row, fake in zip(rows, images, strict=True):
@@ -114,14 +122,14 @@ class Assessment:
             widths += [(row, pair)] if pair else []
         return errors, widths
 
-    def _ventricles(self, truth, widths):
+    def _ventricles(self, truth: Truth, widths: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
         """What the translator does to the ventricles, on patients it was not trained on and on those it was."""
         reason = safety.cannot(target_intensity(self.opt))
         if reason is None and truth.folder is None:
             reason = "the true target images of the source patients are not known"
         return {"not_measured": reason} if reason else safety.judge(widths)
 
-    def _errors(self, truth, fake, true):
+    def _errors(self, truth: Truth, fake: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""
         intensity = target_intensity(self.opt)
         low, high = image_quality.CT_LIMITS
@@ -131,11 +139,12 @@ class Assessment:
         errors = image_quality.masked_errors(intensity.restore(fake[0]), true, image_quality.body_mask(true))
         return {k: v for k, v in errors.items() if k != "voxels"}
 
-    def _examples(self, source, parts, truth, net):
+    def _examples(self, source: str, parts: Mapping[str, Any], truth: Truth,
+                  net: torch.nn.Module) -> list[dict[str, Any]]:
         """The middle slices of the first held-out patients, the same for every translator of the split."""
         held_out = parts["test"].members[source]
         member = held_out if held_out.rows else parts["train"].members[source]
-        by_patient = {}
+        by_patient: dict[str, list[Row]] = {}
         for row in member.rows:
             by_patient.setdefault(row.patient, []).append(row)
         examples = []
@@ -149,16 +158,17 @@ class Assessment:
                              "images": {k: self._save(v, f"{source}_{number}_{k}.png") for k, v in shown.items()}})
         return examples
 
-    def _save(self, image, name):
+    def _save(self, image: np.ndarray, name: str) -> str:
         """Writes (C, H, W) in [-1, 1] as 8 bits; returns its path relative to --output."""
         folder = self.root / self.task.needs[0] / "examples"
         save_image(tensor2im(torch.from_numpy(np.ascontiguousarray(image))), folder / name)
         return str((folder / name).relative_to(self.root))
 
 
-def _distances(real, fakes, networks, batch_size):
+def _distances(real: Mapping[str, image_quality.Features], fakes: Sequence[np.ndarray],
+               networks: Iterable[feature_networks.FeatureNetwork], batch_size: int) -> dict[str, Any]:
     """{metric: value}, as flat as a table's row; {} where there are too few images."""
-    found = {}
+    found: dict[str, Any] = {}
     for network in networks:
         fake = image_quality.features_of(fakes, network, batch_size)
         for metric in image_quality.metrics_of(network.name):
@@ -173,14 +183,14 @@ def _distances(real, fakes, networks, batch_size):
     return found
 
 
-def _means(errors):
+def _means(errors: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
     if not errors:
         return {}
     return {"n": len(errors), **{k: float(np.mean([e[k] for e in errors if e.get(k) is not None] or [np.nan]))
                                  for k in errors[0]}}
 
 
-def _spread(rows):
+def _spread(rows: Iterable[Row]) -> list[Row]:
     """At most MOST of the rows, evenly spread."""
     rows = list(rows)
     return rows if len(rows) <= MOST else [rows[i] for i in np.linspace(0, len(rows) - 1, MOST).astype(int)]

@@ -15,7 +15,9 @@ import sys
 import threading
 import time
 from datetime import UTC, datetime
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from duiit import __version__
 from duiit.util.errors import UserError
@@ -26,28 +28,28 @@ log = logging.getLogger(__name__)
 FAILED = "failed.json"
 
 
-def done_file(root, task):
+def done_file(root: str | PathLike[str], task: plan.Task) -> Path:
     """Where a task says that it ended well."""
     if task.kind == plan.QUALITY:
         return Path(root) / plan.PLACES[plan.TRANSLATOR] / task.name / f"split_{task.split:02d}" / "quality.json"
     return Path(root) / task.id / f"{plan.CELL if task.kind == plan.CHOICE else task.kind}.json"
 
 
-def failed_file(root, task):
+def failed_file(root: str | PathLike[str], task: plan.Task) -> Path:
     return done_file(root, task).with_name("quality_failed.json" if task.kind == plan.QUALITY else FAILED)
 
 
-def log_file(root, task):
+def log_file(root: str | PathLike[str], task: plan.Task) -> Path:
     return Path(root) / "logs" / f"{task.id.replace('/', '_')}.log"
 
 
-def fail(root, task, error):
+def fail(root: str | PathLike[str], task: plan.Task, error: object) -> None:
     """Notes that the task failed, and why: one line."""
     write_json(failed_file(root, task), {"error": " ".join(str(error).split()),
                                          "log": str(log_file(root, task).relative_to(root))})
 
 
-def run(root, task):
+def run(root: str | PathLike[str], task: plan.Task) -> None:
     """Does the task. Raises what goes wrong; SystemExit where it was asked to stop."""
     began = time.monotonic()
     if task.kind == plan.QUALITY:
@@ -65,7 +67,7 @@ def run(root, task):
         _tidy(Path(root) / task.id)
 
 
-def _train(root, task):
+def _train(root: str | PathLike[str], task: plan.Task) -> bool:
     """Trains, or goes on with it; True where it was begun before, so that `seconds` are those of the rest."""
     from duiit.options import TrainOptions
     from duiit_cli.training.loop import train
@@ -81,7 +83,7 @@ def _train(root, task):
     return begun
 
 
-def _finish_cell(root, task):
+def _finish_cell(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
     """Tests the network on the target's held-out images: what the comparison is about. The errors of validation
     patients stand apart: they may choose between methods."""
     from duiit.data import create_dataset
@@ -93,7 +95,7 @@ def _finish_cell(root, task):
     return {**found, "validation": _tested(root, task, "val", "validation")} if counts["val"]["images"] else found
 
 
-def _tested(root, task, phase, folder):
+def _tested(root: str | PathLike[str], task: plan.Task, phase: str, folder: str) -> dict[str, Any]:
     """The predictor's errors on one part of the target's images, whose pages and tables go to `folder`."""
     from duiit.options import TestOptions
     from duiit_cli.evaluation.held_out import test
@@ -104,7 +106,7 @@ def _tested(root, task, phase, folder):
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["predictor"]
 
 
-def _choose(root, task):
+def _choose(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
     """The cell that errs least on validation patients, as a cell of its own. Test patients choose nothing."""
     from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER, PRIMARY
 
@@ -127,7 +129,7 @@ def _choose(root, task):
             "validation_errors": {need.split("/")[1]: error for need, error in errors.items()}}
 
 
-def _counts(dataset):
+def _counts(dataset: Any) -> dict[str, Any]:
     """Labelled target images and their patients in each part, and the labelled images of others that were trained on
     besides."""
     from duiit.data import splits
@@ -137,7 +139,7 @@ def _counts(dataset):
     return {**found, "extra_images": dataset.opt.facts.need("labels_known") - found["train"]["images"]}
 
 
-def _finish_translator(root, task):
+def _finish_translator(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
     """Translates all images of its sources, the training images of the cells that wait for it."""
     from duiit.options import TranslateOptions
     from duiit_cli.inference.translation import translate_scans
@@ -150,7 +152,7 @@ def _finish_translator(root, task):
     return {"translator": task.name}
 
 
-def _facts(root, task, began):
+def _facts(root: str | PathLike[str], task: plan.Task, began: float) -> dict[str, Any]:
     """What the report says of how the task was done, and on what."""
     import numpy
     import scipy
@@ -171,7 +173,7 @@ def _facts(root, task, began):
             "versions": {"duiit": __version__, "python": platform.python_version(), **packages}, **data}
 
 
-def _tidy(folder):
+def _tidy(folder: Path) -> None:
     """A finished training is never gone on with: its states, three times the networks' size, can go, and so can the
     weights of its last epoch under their number, which are the latest."""
     for path in (*folder.glob("*_state.pth*"), *folder.glob("[0-9]*_net_*.pth")):
@@ -180,9 +182,9 @@ def _tidy(folder):
 
 # -- as a process ------------------------------------------------------------------------------------------------
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however that ended: its end of the pipe closes."""
-    def wait():
+    def wait() -> None:
         while os.read(0, 1):        # not sys.stdin: its lock must be free when this process ends
             pass
         os._exit(1)
@@ -190,7 +192,7 @@ def _end_with_parent():
     threading.Thread(target=wait, daemon=True).start()
 
 
-def main(root, task_id):
+def main(root: str, task_id: str) -> int:
     """Exit status 0: done; 1: failed, and failed.json says why; anything else: stopped."""
     from duiit.util.logs import setup_logging
 
