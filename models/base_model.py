@@ -6,8 +6,11 @@ networks and images so that the rest of the house can print, save and show them.
 import copy
 import logging
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser, Namespace
 from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,38 +31,43 @@ class BaseModel(ABC):
     share_done = 1.0
     measuring = False
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.isTrain = opt.isTrain
         self.gpu_ids = opt.gpu_ids
         self.device = torch.device(opt.device)
         self.save_dir = str(Path(opt.checkpoints_dir) / opt.name)
-        self.loss_names, self.model_names, self.visual_names = [], [], []
-        self.optimizers, self.schedulers, self.image_paths = [], [], []
-        self.metric = 0                     # what lr_policy plateau watches: the latest validation error
+        self.loss_names: list[str] = []
+        self.model_names: list[str] = []
+        self.visual_names: list[str] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.schedulers: list[Any] = []
+        self.image_paths: list[str] = []
+        self.metric: float = 0              # what lr_policy plateau watches: the latest validation error
         self.restored = False               # True: a training state brings the weights, so setup loads none
-        self.gradient_norms = OrderedDict()
-        self.term_norms = OrderedDict()     # of the terms of the loss, in a step that is measured
+        self.gradient_norms: OrderedDict[str, torch.Tensor] = OrderedDict()
+        # Of the terms of the loss, in a step that is measured.
+        self.term_norms: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         return parser
 
     @abstractmethod
-    def set_input(self, input):             # noqa: A002 - the toolkit's name
+    def set_input(self, input: dict[str, Any]) -> None:             # noqa: A002 - the toolkit's name
         """Takes a batch from the data set."""
 
     @abstractmethod
-    def forward(self):
+    def forward(self) -> None:
         """Runs the networks on the batch."""
 
     @abstractmethod
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         """One training step on the batch."""
 
     # -- a run's life ------------------------------------------------------------------------------------------
 
-    def setup(self, opt):
+    def setup(self, opt: Namespace) -> None:
         """Schedules, weights from disk where they are needed, and a word on the networks."""
         for name in self.model_names:
             self.net(name).to(self.device)
@@ -73,7 +81,7 @@ class BaseModel(ABC):
             distributed.unite(_bare(self.net(name)))
         self.print_networks(opt.verbose)
 
-    def _before_step(self, optimizer, args, kwargs):
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """What every optimizer's step begins with: gradients of all processes, and how large they are together."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         distributed.average(gradients)
@@ -81,35 +89,35 @@ class BaseModel(ABC):
         name = names[0] if names else str(self.optimizers.index(optimizer))
         self.gradient_norms[name] = torch.nn.utils.get_total_norm(gradients)
 
-    def net(self, name):
+    def net(self, name: str) -> Any:
         return getattr(self, "net" + name)
 
-    def eval(self):
+    def eval(self) -> None:
         for name in self.model_names:
             self.net(name).eval()
 
-    def train(self):
+    def train(self) -> None:
         for name in self.model_names:
             self.net(name).train()
 
-    def test(self):
+    def test(self) -> None:
         """Forward without gradients, and whatever is to be shown besides."""
         with torch.no_grad():
             self.forward()
             self.compute_visuals()
 
-    def compute_visuals(self):              # noqa: B027 - most models have none
+    def compute_visuals(self) -> None:              # noqa: B027 - most models have none
         """Further images to show; nothing unless a model has some."""
 
-    def validate(self, dataset):
+    def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Errors on held-out items as {name: value}; the first is the one by which the best epoch is chosen."""
         return {}
 
-    def get_image_paths(self):
+    def get_image_paths(self) -> list[str]:
         """Files of the batch's images, for messages and result pages."""
         return self.image_paths
 
-    def update_learning_rate(self):
+    def update_learning_rate(self) -> None:
         """One step of the schedules; called at the end of an epoch."""
         before = self.optimizers[0].param_groups[0]["lr"]
         for scheduler in self.schedulers:
@@ -121,22 +129,22 @@ class BaseModel(ABC):
         if after != before:
             log.debug("learning rate %.7f -> %.7f", before, after)
 
-    def get_current_visuals(self):
+    def get_current_visuals(self) -> OrderedDict[str, torch.Tensor]:
         """{name: (N, C, H, W) in [-1, 1]} of the last batch."""
         return OrderedDict((name, getattr(self, name)) for name in self.visual_names)
 
-    def get_current_losses(self):
+    def get_current_losses(self) -> OrderedDict[str, float]:
         """{name: float} of the last step. Waits for the GPU, so it is called now and then only."""
         losses = ((name, getattr(self, "loss_" + name)) for name in self.loss_names)
         return OrderedDict((n, v.detach().item() if isinstance(v, torch.Tensor) else float(v)) for n, v in losses)
 
-    def get_current_norms(self):
+    def get_current_norms(self) -> OrderedDict[str, float]:
         """{norm_<optimizer>: length of the gradient of its last step, over all its networks}, and norm_<term> where the
         step was measured."""
         norms = {**self.gradient_norms, **self.term_norms}
         return OrderedDict((f"norm_{name}", float(norm)) for name, norm in norms.items())
 
-    def watched(self):
+    def watched(self) -> dict[str, torch.Tensor]:
         """({name: scalar tensor}) of the last step, all of which must be finite: losses and gradient norms."""
         losses = {f"loss {name}": getattr(self, "loss_" + name) for name in self.loss_names}
         norms = {f"gradient of {name}": norm for name, norm in self.gradient_norms.items()}
@@ -144,13 +152,13 @@ class BaseModel(ABC):
 
     # -- undoing a step ----------------------------------------------------------------------------------------
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, Any]:
         """What a step changes, copied where it is, for `undo`."""
         pools = {k: list(v.images) for k, v in vars(self).items() if isinstance(v, ImagePool)}
         nets = {n: {k: v.clone() for k, v in self.net(n).state_dict().items()} for n in self.model_names}
         return {"nets": nets, "optimizers": [copy.deepcopy(o.state_dict()) for o in self.optimizers], "pools": pools}
 
-    def undo(self, snapshot):
+    def undo(self, snapshot: Mapping[str, Any]) -> None:
         """Takes everything that was learned since `snapshot` back."""
         for name, weights in snapshot["nets"].items():
             self.net(name).load_state_dict(weights)
@@ -161,31 +169,31 @@ class BaseModel(ABC):
 
     # -- on disk -----------------------------------------------------------------------------------------------
 
-    def save_networks(self, suffix):
+    def save_networks(self, suffix: str) -> None:
         """Writes <suffix>_net_<name>.pth for each network: a plain state dict, on the CPU."""
         for name in self.model_names:
             state = {k: v.detach().cpu() for k, v in _bare(self.net(name)).state_dict().items()}
             checkpoint.save(state, Path(self.save_dir) / f"{suffix}_net_{name}.pth")
 
-    def load_networks(self, suffix):
+    def load_networks(self, suffix: str) -> None:
         """Reads what save_networks wrote. Raises UserError for a missing, damaged or unfitting file."""
         for name in self.model_names:
             path = Path(self.save_dir) / f"{suffix}_net_{name}.pth"
             checkpoint.load_weights(_bare(self.net(name)), path, self.device)
             log.debug("loaded %s", path)
 
-    def training_state(self):
+    def training_state(self) -> dict[str, Any]:
         """What a run needs besides the weights to go on as if it had not been stopped, the same in every process."""
         return {"optimizers": [o.state_dict() for o in self.optimizers],
                 "schedulers": [s.state_dict() for s in self.schedulers],
                 "others": {k: v.state_dict() for k, v in self._others()},
                 "metric": float(self.metric)}
 
-    def pool_state(self):
+    def pool_state(self) -> dict[str, Any]:
         """What each process has of its own: the image pools."""
         return {k: v.state_dict() for k, v in vars(self).items() if isinstance(v, ImagePool)}
 
-    def _others(self):
+    def _others(self) -> Iterator[tuple[str, Any]]:
         """Attributes with a state that is no network's, optimizer's or pool's: a gradient scaler, averaged weights."""
         for name, value in vars(self).items():
             averaged = isinstance(value, torch.optim.swa_utils.AveragedModel)
@@ -193,7 +201,7 @@ class BaseModel(ABC):
             if averaged or (stateful and not isinstance(value, torch.optim.Optimizer)):
                 yield name, value
 
-    def load_training_state(self, state):
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Takes up what training_state gave, onto networks that have their weights already."""
         for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
             mine.load_state_dict(saved)
@@ -203,23 +211,23 @@ class BaseModel(ABC):
             getattr(self, name).load_state_dict(saved)
         self.metric = state["metric"]
 
-    def load_pool_state(self, state):
+    def load_pool_state(self, state: Mapping[str, Any]) -> None:
         for name, saved in state.items():
             getattr(self, name).load_state_dict(saved)
 
-    def print_networks(self, verbose):
+    def print_networks(self, verbose: bool) -> None:
         for name in self.model_names:
             net = self.net(name)
             log.debug("%s", net) if verbose else None
             log.debug("network %s: %.3f M parameters", name, sum(p.numel() for p in net.parameters()) / 1e6)
 
-    def set_requires_grad(self, nets, requires_grad=False):
+    def set_requires_grad(self, nets: Any, requires_grad: bool = False) -> None:
         for net in nets if isinstance(nets, list) else [nets]:
             if net is not None:
                 for parameter in net.parameters():
                     parameter.requires_grad = requires_grad
 
 
-def _bare(net):
+def _bare(net: torch.nn.Module) -> torch.nn.Module:
     """The network itself, without a DataParallel or DDP wrapper round it."""
     return net.module if isinstance(net, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)) else net

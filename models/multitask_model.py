@@ -6,6 +6,9 @@ The trunk and the target's head are netP, an ordinary predictor. The heads of th
 there are several) serve training alone and are left behind when the run is used. A baseline of the paper (Yang and Xie
 2020), which starts it from a network trained on the target alone (`--weights_P`).
 """
+from argparse import ArgumentParser, Namespace
+from typing import Any
+
 from duiit.models import networks
 from duiit.models.parts import prediction
 from duiit.models.shared_trunk import SharedTrunkModel
@@ -14,7 +17,7 @@ from duiit.util.errors import UserError
 
 class MultitaskModel(SharedTrunkModel):
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
         if is_train:
             prediction.add_training_options(parser, batch_size=32)
@@ -24,7 +27,7 @@ class MultitaskModel(SharedTrunkModel):
                                 help="weight of the target's prediction loss (the paper: 0.95 with MRI, 0.9 with PET)")
         return parser
 
-    def _check(self, opt):
+    def _check(self, opt: Namespace) -> None:
         super()._check(opt)
         for name in ("weight_source", "weight_target"):
             if getattr(opt, name) < 0:
@@ -35,7 +38,7 @@ class MultitaskModel(SharedTrunkModel):
                 raise UserError(f"{modality}: no training image has a label, and --model multitask learns from the "
                                 "labels of each modality; add a labels.csv, or leave it out of --sources")
 
-    def _make(self, opt):
+    def _make(self, opt: Namespace) -> None:
         self.netP = prediction.make_predictor(opt, opt.output_nc, *self._scores_of(opt.target)).to(self.device)
         if not self.isTrain:
             return
@@ -48,16 +51,16 @@ class MultitaskModel(SharedTrunkModel):
         self.optimizer_P = prediction.make_optimizer([self.net(n) for n in self.model_names], opt)
         self.optimizers = [self.optimizer_P]
 
-    def _scores_of(self, modality):
+    def _scores_of(self, modality: str) -> tuple[float, float]:
         """(mean, deviation) of a modality's own training labels: cohorts differ in age, and so do standard scores."""
         stats = self._stats_of(modality)
         return stats.get("mean", 0.0), stats.get("std", 1.0)
 
-    def _stats_of(self, modality):
+    def _stats_of(self, modality: str) -> Any:
         """What the data set found of a modality's labels; {} of a plug-in's, which says nothing."""
         return getattr(self.opt, "label_stats", {}).get(modality, {})
 
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         target, *sources = self.features().chunk(len(self.images))
         self.loss_P_target = self.criterionP(self.netP.answer(target), self.labels[0])
         losses = [self.criterionP(self.net(f"H{branch}")(features), labels)
