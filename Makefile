@@ -23,7 +23,7 @@ demo: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	mkdir -p $(TYPES)/duiit
-	ln -sfn $(addprefix ../../../,$(wildcard duiit/*.py) data models options util) $(TYPES)/duiit
+	ln -sfn $(addprefix ../../../,$(filter-out %/__pycache__,$(wildcard duiit/*)) data models options util) $(TYPES)/duiit
 	ln -sfn ../../duiit_cli $(TYPES)
 	cd $(TYPES) && ../bin/mypy --config-file ../../pyproject.toml -p duiit -p duiit_cli
 

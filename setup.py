@@ -27,7 +27,8 @@ setup(
     package_dir=PACKAGES,
     packages=[name for top, folder in PACKAGES.items()
               for name in (top, *(f"{top}.{p}" for p in find_packages(folder)))],
-    package_data={"duiit.options": ["presets/*.toml"], "duiit_cli": ["experiments/reporting/*.toml"]},
+    package_data={"duiit": ["py.typed"], "duiit.options": ["presets/*.toml"],
+                  "duiit_cli": ["py.typed", "experiments/reporting/*.toml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

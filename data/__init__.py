@@ -1,8 +1,10 @@
 """Data sets: from folders of medical images to batches. `--dataset_mode foo_bar` is `FooBarDataset` in
 `data/foo_bar_dataset.py`, here or in the `--plugins` folder."""
+import argparse
 import random
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -10,10 +12,13 @@ import torch
 from duiit.util import distributed, plugins
 from duiit.util.errors import UserError
 
+if TYPE_CHECKING:
+    from duiit.data.base_dataset import BaseDataset
+
 plugins.extend(__name__)
 
 
-def find_dataset_using_name(name):
+def find_dataset_using_name(name: str) -> "type[BaseDataset]":
     """The BaseDataset subclass behind `--dataset_mode name`. Raises UserError that lists what exists."""
     from duiit.data.base_dataset import BaseDataset
 
@@ -21,17 +26,17 @@ def find_dataset_using_name(name):
     return plugins.find_class(__name__, name, "dataset", BaseDataset, refusal)
 
 
-def dataset_names():
+def dataset_names() -> list[str]:
     """Data sets that `--dataset_mode` takes: those that serve pairs or labelled images, not single modalities."""
     return [n for n in plugins.names(__name__, "dataset") if n not in ("base", "modality", "mri", "ct", "pet")]
 
 
-def get_option_setter(name):
+def get_option_setter(name: str) -> Callable[[argparse.ArgumentParser, bool], argparse.ArgumentParser]:
     """The static method by which the data set of that name declares its options. Raises UserError."""
     return find_dataset_using_name(name).modify_commandline_options
 
 
-def create_dataset(opt):
+def create_dataset(opt: argparse.Namespace) -> "CustomDatasetDataLoader":
     """The data set that opt.dataset_mode names, behind a loader that yields batches (dicts)."""
     return CustomDatasetDataLoader(find_dataset_using_name(opt.dataset_mode)(opt), opt)
 
@@ -43,22 +48,24 @@ class EpochSampler(torch.utils.data.Sampler[int]):
     share: (batch, rank, ranks) where several processes divide each batch of so many images among them.
     """
 
-    def __init__(self, size, shuffle, seed, length=None, share=None):
+    def __init__(self, size: int, shuffle: bool, seed: int, length: int | None = None,
+                 share: tuple[int, int, int] | None = None) -> None:
         self.size, self.shuffle, self.seed, self.length, self.share = size, shuffle, seed, length or size, share
         self.epoch, self.skip = 0, 0
 
-    def __len__(self):
+    def __len__(self) -> int:
         return (self.length - self.skip) // (self.share[2] if self.share else 1)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[int]:
         rng = np.random.default_rng([self.seed, self.epoch])
         rounds = -(-self.length // self.size) if self.size else 0
         order = [rng.permutation(self.size) if self.shuffle else np.arange(self.size) for _ in range(rounds)]
         order = np.concatenate(order)[self.skip:self.length] if order else np.arange(0)
-        return iter((self._mine(order) if self.share else order).tolist())
+        return iter((self._mine(order, self.share) if self.share else order).tolist())
 
-    def _mine(self, order):
-        batch, rank, ranks = self.share
+    @staticmethod
+    def _mine(order: np.ndarray, share: tuple[int, int, int]) -> np.ndarray:
+        batch, rank, ranks = share
         return order[:len(order) // batch * batch].reshape(-1, ranks, batch // ranks)[:, rank].reshape(-1)
 
 
@@ -69,13 +76,13 @@ class _SeededItems(torch.utils.data.Dataset[dict[str, Any]]):
     own, which a training state holds.
     """
 
-    def __init__(self, dataset, seed, sampler):
+    def __init__(self, dataset: "BaseDataset", seed: int, sampler: EpochSampler) -> None:
         self.dataset, self.seed, self.sampler = dataset, seed, sampler
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         drawn = int(np.random.SeedSequence([self.seed, self.sampler.epoch, index]).generate_state(1)[0])
         random.seed(drawn)
         np.random.seed(drawn)               # noqa: NPY002
@@ -89,7 +96,7 @@ class CustomDatasetDataLoader:
     In training by several processes each serves its share of every batch: --batch_size is that of all together.
     """
 
-    def __init__(self, dataset, opt):
+    def __init__(self, dataset: Any, opt: argparse.Namespace) -> None:
         self.dataset, self.opt = dataset, opt
         size = int(min(len(dataset), opt.max_dataset_size))
         length = opt.steps_per_epoch * opt.batch_size if opt.isTrain else 0
@@ -110,7 +117,7 @@ class CustomDatasetDataLoader:
         if opt.isTrain:
             opt.facts = replace(opt.facts, batches_in_epoch=self.batches)
 
-    def set_epoch(self, epoch, skip_batches=0):
+    def set_epoch(self, epoch: int, skip_batches: int = 0) -> None:
         """Selects the epoch to serve next, from its first batch or after `skip_batches`."""
         self.sampler.epoch = epoch
         self.sampler.skip = skip_batches * self.opt.batch_size
@@ -118,22 +125,22 @@ class CustomDatasetDataLoader:
             self.dataset.set_epoch(epoch)
 
     @property
-    def batches(self):
+    def batches(self) -> int:
         """Batches in a whole epoch."""
         images, batch = self.sampler.length, self.opt.batch_size
         return images // batch if self.loader.drop_last else -(-images // batch)
 
-    def load_data(self):
+    def load_data(self) -> Self:
         return self
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self.sampler.size
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[dict[str, Any]]:
         return iter(self.loader)
 
 
-def _check_share(batch, ranks, images):
+def _check_share(batch: int, ranks: int, images: int) -> None:
     if batch % ranks:
         raise UserError(f"--batch_size {batch} cannot be divided among {ranks} processes: give a multiple of {ranks}")
     if images < batch:

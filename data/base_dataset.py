@@ -6,11 +6,13 @@ serve data sets that were written for the toolkit and open their images with PIL
 """
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import torch
+from PIL.Image import Image
 from torchvision.transforms import v2
 
 from duiit.data.preparing.transforms import loading_size, round_up
@@ -24,24 +26,24 @@ class BaseDataset(torch.utils.data.Dataset[dict[str, Any]], ABC):
     prepared = False
     collate: Callable[..., Any] | None = None
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.root = opt.dataroot
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         return parser
 
     @abstractmethod
-    def __len__(self):
+    def __len__(self) -> int:
         """Images in an epoch."""
 
     @abstractmethod
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         """One item: a dict."""
 
 
-def get_params(opt, size):
+def get_params(opt: Namespace, size: tuple[int, int]) -> dict[str, Any]:
     """Random crop position and flip for an image of `size` (width, height): {"crop_pos": (x, y), "flip": bool}."""
     height, width = loading_size(size[1], size[0], opt)
     x = random.randint(0, max(0, width - opt.crop_size))
@@ -49,7 +51,8 @@ def get_params(opt, size):
     return {"crop_pos": (x, y), "flip": random.random() > 0.5}
 
 
-def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode.BICUBIC, convert=True):
+def get_transform(opt: Namespace, params: Mapping[str, Any] | None = None, grayscale: bool = False,
+                  method: v2.InterpolationMode = v2.InterpolationMode.BICUBIC, convert: bool = True) -> v2.Compose:
     """PIL image -> tensor (C, H, W) in [-1, 1] (or still PIL with convert=False), as --preprocess and --no_flip say.
 
     Without `params`, the crop and the flip are drawn here.
@@ -70,15 +73,16 @@ def get_transform(opt, params=None, grayscale=False, method=v2.InterpolationMode
     return v2.Compose(steps)
 
 
-def _resized(image, opt, method):
+def _resized(image: Image, opt: Namespace, method: v2.InterpolationMode) -> Image:
     height, width = loading_size(image.height, image.width, opt)
     return image if (width, height) == image.size else v2.functional.resize(image, [height, width], method)
 
 
-def _cropped(image, left_top, size):
+def _cropped(image: Image, left_top: tuple[int, int], size: int) -> Image:
     left, top = left_top
     return image.crop((left, top, left + size, top + size))
 
 
-def _to_multiples(image):
-    return image.resize(tuple(round_up(n, 4) for n in image.size))
+def _to_multiples(image: Image) -> Image:
+    width, height = image.size
+    return image.resize((round_up(width, 4), round_up(height, 4)))

@@ -5,12 +5,17 @@ names some. With one source an item is {A, A_label, A_paths, B, B_label, B_paths
 its own, such as A_mri, A_mri_label, A_mri_paths.
 """
 import logging
+from argparse import Namespace
+from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from duiit.data import splits
 from duiit.data.modality_dataset import (
+    ModalityDataset,
     PreparedDataset,
     check_batches,
     label_facts,
@@ -19,6 +24,7 @@ from duiit.data.modality_dataset import (
     report_labels,
     typical_range,
 )
+from duiit.data.preparing.cohort import Row
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
 
@@ -27,7 +33,7 @@ NOT_MODALITIES = ("truth",)              # scoring material that the phantom put
 
 
 class CrossModalityDataset(PreparedDataset):
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         self.target, self.sources = self.find_modalities(opt)
         opt.target, opt.sources = self.target, ",".join(self.sources)
@@ -41,7 +47,7 @@ class CrossModalityDataset(PreparedDataset):
     # -- what there is -----------------------------------------------------------------------------------------
 
     @staticmethod
-    def find_modalities(opt):
+    def find_modalities(opt: Namespace) -> tuple[str, list[str]]:
         """(target, [source, …]): folder names under --dataroot. Raises UserError."""
         root = Path(opt.dataroot)
         if opt.direction == "BtoA":
@@ -58,15 +64,15 @@ class CrossModalityDataset(PreparedDataset):
             raise UserError(f"{root}: no source modality beside {opt.target}; put its images in a folder such as mri")
         return opt.target, wanted
 
-    def load(self, modality, opt):
+    def load(self, modality: str, opt: Namespace) -> ModalityDataset:
         channels = opt.output_nc if modality == self.target else opt.input_nc
         return loader_of(modality)(opt, Path(opt.dataroot) / modality, channels)
 
-    def split(self, opt, rows):
+    def split(self, opt: Namespace, rows: Mapping[str, list[Row]]) -> splits.Parts:
         """{modality: [part of each row]}."""
         return splits.of_run(opt, rows)
 
-    def _facts(self, opt):
+    def _facts(self, opt: Namespace) -> Facts:
         """Checks the training images; what the model and later commands must know of them."""
         rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"]
                 for m, d in self.members.items()}
@@ -79,27 +85,27 @@ class CrossModalityDataset(PreparedDataset):
             report_labels(modality, members)
         return facts
 
-    def _narrow(self, part):
+    def _narrow(self, part: str) -> None:
         self.target_rows = self.members[self.target].rows
         for modality, member in self.members.items():
             member.keep(r for r, p in zip(member.rows, self.parts[modality], strict=True) if p == part)
 
-    def target_part(self, part):
+    def target_part(self, part: str) -> list[Row]:
         """The target's rows of any part of the split."""
         return [r for r, p in zip(self.target_rows, self.parts[self.target], strict=True) if p == part]
 
     # -- serving -----------------------------------------------------------------------------------------------
 
-    def item_keys(self):
+    def item_keys(self) -> dict[str, str]:
         """{modality: its key in an item}."""
         several = len(self.sources) > 1
         return {self.target: "B", **{s: f"A_{s}" if several else "A" for s in self.sources}}
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Images of the largest modality: in an epoch each is seen about once, those of the others more often."""
         return max(len(d) for d in self.members.values())
 
-    def _draw(self, index):
+    def _draw(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.opt.seed, self.epoch, index])
         item = {}
         for number, source in enumerate(self.sources):
@@ -110,16 +116,16 @@ class CrossModalityDataset(PreparedDataset):
         item.update(_keyed(self.keys[self.target], target.item(self._other(index, target, rng), rng)))
         return item
 
-    def _other(self, index, member, rng):
+    def _other(self, index: int, member: ModalityDataset, rng: np.random.Generator) -> int:
         """Unpaired: the partner is drawn anew at each visit, unless the order is to be kept."""
         return index % len(member) if self.opt.serial_batches else int(rng.integers(len(member)))
 
 
-def _keyed(key, item):
+def _keyed(key: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return {key: item["image"], f"{key}_label": item["label"], f"{key}_paths": item["path"]}
 
 
-def modality_folders(root):
+def modality_folders(root: str | PathLike[str]) -> list[str]:
     """Names of the folders that hold a modality each. Raises UserError where `root` is missing."""
     root = Path(root)
     if not root.is_dir():

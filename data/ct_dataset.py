@@ -1,6 +1,7 @@
 """CT: ct-ich as distributed (NIfTI in HU, or the early release's slices windowed into JPEG), or any folder of images,
 NIfTI volumes or DICOM series with labels.
 """
+from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
 from duiit.data.modality_dataset import ModalityDataset
@@ -17,7 +18,7 @@ class CtDataset(ModalityDataset):
     modality = "ct"
 
     @classmethod
-    def find_scans(cls, root: Path, opt) -> list[Scan]:
+    def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:
         """Labelled scans under `root`; of DICOM series only Modality CT. Raises UserError."""
         scans = find_labelled_scans(root, opt, modalities=("CT",), patient_regex=_CT_ICH_PATIENT, unit=HU)
         return _of_one_window(scans, getattr(opt, "ct_window", None) or "brain")

@@ -4,13 +4,17 @@ folders of images with labels (translated ones, say), and `--raw` source modalit
 An item is {B, B_label, B_paths}: B, because the predictor reads the target domain.
 """
 import logging
+from argparse import ArgumentParser, Namespace
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import (
+    ModalityDataset,
     PreparedDataset,
     check_batches,
     label_facts,
@@ -18,6 +22,7 @@ from duiit.data.modality_dataset import (
     report_labels,
     typical_range,
 )
+from duiit.data.preparing.cohort import Row
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
 
@@ -26,7 +31,7 @@ log = logging.getLogger(__name__)
 
 class LabelledDataset(PreparedDataset):
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         if is_train:
             parser.add_argument("--extra", action="append", metavar="DIR",
                                 help="folder of labelled images to train on as well (may be given several times)")
@@ -37,12 +42,13 @@ class LabelledDataset(PreparedDataset):
                                      "validated and tested on")
         return parser
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         names = modality_folders(opt.dataroot)
         if opt.target not in names:
             raise UserError(f"--target {opt.target}: {opt.dataroot} has no such folder; it holds {', '.join(names)}")
-        self.target, self.sources = opt.target, []
+        self.target = opt.target
+        self.sources: list[str] = []
         training = opt.isTrain and opt.phase == "train"
         raw = raw_sources(opt, names) if training else []       # before anything is read, which may take long
         self.members = {opt.target: loader_of(opt.target)(opt, Path(opt.dataroot) / opt.target, opt.output_nc)}
@@ -66,7 +72,7 @@ class LabelledDataset(PreparedDataset):
             raise UserError(f"{main.folder}: no training image has a label, and no --extra folder or --raw source "
                             "brings any; add a labels.csv")
 
-    def _add_others(self, opt, main, raw, held_out):
+    def _add_others(self, opt: Namespace, main: ModalityDataset, raw: Iterable[str], held_out: Container[str]) -> None:
         if opt.no_target:
             if not opt.extra and not raw:
                 raise UserError("--no_target: there is nothing to train on; name a folder with --extra, or a source "
@@ -82,20 +88,20 @@ class LabelledDataset(PreparedDataset):
             member = loader_of(opt.target)(opt, folder, opt.output_nc)
             self.members[f"--extra {folder}"] = member.keep(_without(member.rows, held_out, folder))
 
-    def target_part(self, part):
+    def target_part(self, part: str) -> list[Row]:
         """The target's rows of any part of the split."""
         return self.by_part[part]
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.flat)
 
-    def _draw(self, index):
+    def _draw(self, index: int) -> dict[str, Any]:
         member, i = self.flat[index]
         item = member.item(i, np.random.default_rng([self.opt.seed, self.epoch, index]))
         return {"B": item["image"], "B_label": item["label"], "B_paths": item["path"]}
 
 
-def raw_sources(opt, names):
+def raw_sources(opt: Namespace, names: Sequence[str]) -> list[str]:
     """The modalities that --raw names, of those in `names`. Raises UserError."""
     wanted = list(dict.fromkeys(s.strip() for s in opt.raw.split(","))) if opt.raw else []
     there = ", ".join(n for n in names if n != opt.target) or "none"
@@ -109,7 +115,7 @@ def raw_sources(opt, names):
     return wanted
 
 
-def _without(rows, held_out, folder):
+def _without(rows: Sequence[Row], held_out: Container[str], folder: str | Path) -> list[Row]:
     """A person who is held out of the target must not come back through an extra folder or another modality."""
     kept = [r for r in rows if r.patient not in held_out]
     if len(kept) < len(rows):

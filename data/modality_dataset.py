@@ -5,17 +5,21 @@ The data sets that serve batches (cross_modality, unaligned, labelled) are put t
 """
 import logging
 from abc import abstractmethod
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from duiit.data.base_dataset import BaseDataset
 from duiit.data.preparing import augmentation, cohort, transforms
+from duiit.data.preparing.cohort import Row
 from duiit.data.readers.labels import find_labelled_scans
+from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -30,7 +34,7 @@ class ModalityDataset(BaseDataset):
 
     modality: str | None = None
 
-    def __init__(self, opt, root=None, channels=None):
+    def __init__(self, opt: Namespace, root: str | Path | None = None, channels: int | None = None) -> None:
         super().__init__(opt)
         self.folder = Path(root or opt.dataroot)
         self.scans = self.find_scans(self.folder, opt)
@@ -45,29 +49,29 @@ class ModalityDataset(BaseDataset):
         augmentation.check(self.augment, channels or opt.input_nc)
 
     @classmethod
-    def find_scans(cls, root, opt):
+    def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:
         """Scans under `root` with their labels, in natural order. Raises UserError where there are none."""
         return find_labelled_scans(Path(root), opt)
 
     @classmethod
-    def prepare(cls, s, opt):
+    def prepare(cls, s: Slice, opt: Namespace) -> Slice:
         """What one slice needs after reading, before its intensities are scaled."""
         return s
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def keep(self, rows):
+    def keep(self, rows: Iterable[Row]) -> Self:
         self.rows = list(rows)
         return self
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         return collate([self.item(index, np.random.default_rng([self.opt.seed, self.epoch, index]))], single=True)
 
-    def item(self, index, rng):
+    def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The slice at `index`; in training with the crop, flip and augmentation that `rng` draws, else whole.
 
         The image is as it is stored, int16: `collate` turns a whole batch into floats at once, which is quicker.
@@ -82,7 +86,7 @@ class ModalityDataset(BaseDataset):
         return {"image": image, "label": encode_label(row.label, self.opt), "path": f"{self.folder}/{row.file}"}
 
 
-def collate(items, single=False):
+def collate(items: Sequence[Mapping[str, Any]], single: bool = False) -> dict[str, Any]:
     """Items as the data sets draw them -> a batch: images as float32 tensors (N, C, H, W) in [-1, 1], labels as tensors
     (N,), paths as lists. single: the one item without the batch dimension."""
     batch = {}
@@ -107,24 +111,24 @@ class PreparedDataset(BaseDataset):
     target: str
 
     @abstractmethod
-    def target_part(self, part):
+    def target_part(self, part: str) -> list[Row]:
         """The target's rows of any part of the split."""
 
     @abstractmethod
-    def _draw(self, index):
+    def _draw(self, index: int) -> dict[str, Any]:
         """One item, its images as they are stored."""
 
-    def set_epoch(self, epoch):
+    def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         return collate([self._draw(index)], single=True)
 
-    def __getitems__(self, indices):
+    def __getitems__(self, indices: Iterable[int]) -> list[dict[str, Any]]:
         """A batch's items as they are drawn, for `collate`: what torch's loader asks for where it can."""
         return [self._draw(index) for index in indices]
 
-    def held_out(self, part):
+    def held_out(self, part: str) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """Loader of the target's slices of a part of the split, whole and in order."""
         return TargetImages(self.members[self.target], self.target_part(part)).loader()
 
@@ -132,24 +136,24 @@ class PreparedDataset(BaseDataset):
 class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
     """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
 
-    def __init__(self, member, rows):
+    def __init__(self, member: ModalityDataset, rows: Iterable[Row]) -> None:
         self.member, self.rows = member, list(rows)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> dict[str, Any]:
         row, member = self.rows[index], self.member
         return {"B": torch.from_numpy(member.cohort.image(row)), "B_label": encode_label(row.label, member.opt),
                 "B_paths": str(member.folder / row.file)}
 
-    def loader(self):
+    def loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """Batches of opt.batch_size, or single images where sizes are mixed."""
         size = self.member.opt.batch_size if len({r.shape for r in self.rows}) <= 1 else 1
         return torch.utils.data.DataLoader(self, size)
 
 
-def loader_of(modality):
+def loader_of(modality: str) -> type[ModalityDataset]:
     """The ModalityDataset subclass for a folder of this name: the one in data/<modality>_dataset.py, or the generic."""
     if modality.isidentifier() and find_spec(f"duiit.data.{modality}_dataset"):
         module = import_module(f"duiit.data.{modality}_dataset")
@@ -159,7 +163,7 @@ def loader_of(modality):
     return ModalityDataset
 
 
-def check_batches(name, rows, opt):
+def check_batches(name: str | Path, rows: Sequence[Row], opt: Namespace) -> None:
     """UserError where there is nothing to train on, or where the images of one batch could differ in size."""
     if not rows:
         raise UserError(f"{name}: no image is left to train on; its patients are all held out (see "
@@ -171,7 +175,7 @@ def check_batches(name, rows, opt):
                         "batch: give --batch_size 1, or a --preprocess that crops")
 
 
-def encode_label(label, opt):
+def encode_label(label: Label, opt: Namespace) -> torch.Tensor:
     """float32 scalar tensor, NaN where missing; or the class number as int64, -1 where missing."""
     if opt.task == "classification":
         classes = opt.facts.need("classes")
@@ -179,7 +183,7 @@ def encode_label(label, opt):
     return torch.tensor(float("nan") if label is None else float(label), dtype=torch.float32)
 
 
-def label_facts(rows, opt):
+def label_facts(rows: Iterable[Row], opt: Namespace) -> dict[str, Any]:
     """{name: value} of the Facts about the training labels: labels_known, and label_mean and label_std, or classes."""
     labels = [r.label for r in rows if r.label is not None]
     if opt.task == "classification":
@@ -191,7 +195,7 @@ def label_facts(rows, opt):
     return {"labels_known": len(labels), "label_mean": mean, "label_std": std}
 
 
-def label_stats(rows, opt):
+def label_stats(rows: Iterable[Row], opt: Namespace) -> dict[str, Any]:
     """{known, mean, std} of one modality's labels, without the last two where labels are classes."""
     labels = [r.label for r in rows if r.label is not None]
     if opt.task == "classification":
@@ -200,18 +204,18 @@ def label_stats(rows, opt):
     return {"known": len(labels), "mean": mean, "std": std}
 
 
-def _mean_and_deviation(labels):
+def _mean_and_deviation(labels: Sequence[Any]) -> tuple[float, float]:
     if not labels:
         return 0.0, 1.0
     return float(np.mean(labels)), float(np.std(labels)) or 1.0
 
 
-def typical_range(rows):
+def typical_range(rows: Sequence[Row]) -> tuple[float, float, str]:
     """(low, high, unit) of a scan in the middle of these rows' scans: how [-1, 1] goes back to their unit."""
     return float(np.median([r.low for r in rows])), float(np.median([r.high for r in rows])), rows[0].unit
 
 
-def report_labels(name, rows):
+def report_labels(name: str, rows: Sequence[Row]) -> None:
     """Logs how many training images of a modality carry a label."""
     known = sum(r.label is not None for r in rows)
     log.info("%s: %d images of %d patients to train on, %d without a label", name, len(rows),

@@ -1,6 +1,7 @@
 """MRI: the LGG segmentation set (`kaggle_3m`, three contrasts in the colour channels of a TIFF, ages in data.csv), or
 any folder of images, NIfTI volumes or DICOM series with labels.
 """
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,12 +24,12 @@ class MriDataset(ModalityDataset):
     modality = "mri"
 
     @classmethod
-    def find_scans(cls, root: Path, opt) -> list[Scan]:
+    def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:
         """Labelled scans under `root`; of DICOM series only Modality MR. Raises UserError."""
         return find_labelled_scans(root, opt, modalities=("MR",), patient_regex=_KAGGLE_PATIENT)
 
     @classmethod
-    def prepare(cls, s: Slice, opt) -> Slice:
+    def prepare(cls, s: Slice, opt: Namespace) -> Slice:
         """Of an image with three channels (3, H, W) the one that `opt.mri_channel` names, as (H, W).
 
         A translation keeps its channels: they are a network's, and no contrasts."""

@@ -1,6 +1,7 @@
 """PET: Head-Neck-PET-CT as distributed (DICOM series of several modalities a patient, ages in a spreadsheet of several
 sheets), or any folder of images, NIfTI volumes or DICOM series with labels.
 """
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,11 @@ class PetDataset(ModalityDataset):
     modality = "pet"
 
     @classmethod
-    def find_scans(cls, root: Path, opt) -> list[Scan]:
+    def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:
         """Labelled scans under `root`; of DICOM series only Modality PT, whatever the folders are called."""
         return find_labelled_scans(root, opt, modalities=("PT",), patient_regex=_HEAD_NECK_PATIENT)
 
     @classmethod
-    def prepare(cls, s: Slice, opt) -> Slice:
+    def prepare(cls, s: Slice, opt: Namespace) -> Slice:
         """8-bit images are grey values of an unknown scale, to be scaled between percentiles."""
         return replace(s, unit=GREY) if s.unit == DISPLAY else s

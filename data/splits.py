@@ -5,7 +5,11 @@ the same side in both. By image (`--split_by image`), it is the single image, as
 patient's slices can stand on both sides.
 """
 import csv
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -14,10 +18,23 @@ from duiit.util.files import write_csv
 
 NAME = "split.csv"
 PARTS = ("train", "val", "test")
+Parts = Mapping[str, Sequence[str | None]]       # {modality: [part of each row, None where split.csv does not say]}
 COLUMNS = ("modality", "patient", "file", "slice", "split")
 
 
-def sizes(n, val_fraction, test_fraction):
+class Unit(Protocol):
+    """What is known of one image: a row of a cohort, or what a check has found."""
+    @property
+    def patient(self) -> str: ...
+    @property
+    def scan(self) -> str: ...
+    @property
+    def file(self) -> str: ...
+    @property
+    def index(self) -> int: ...
+
+
+def sizes(n: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
     """(train, val, test) numbers of n units; a part that is wanted gets at least one once there are three."""
     val, test = (int(round(n * f)) for f in (val_fraction, test_fraction))
     if n >= 3:
@@ -29,7 +46,8 @@ def sizes(n, val_fraction, test_fraction):
     return n - val - test, val, test
 
 
-def draw(units, seed, fractions):
+def draw(units: Mapping[str, Iterable[str]], seed: int,
+         fractions: Mapping[str, tuple[float, float]]) -> dict[tuple[str, str], str]:
     """units: {modality: [identity, …]}; fractions: {modality: (val, test)} -> {(modality, identity): part}.
 
     Modalities are drawn in turn, the first one (the target) first; an identity that was drawn before keeps its part.
@@ -50,12 +68,12 @@ def draw(units, seed, fractions):
     return {(modality, member): parts[member] for modality, members in units.items() for member in members}
 
 
-def identity(row, split_by):
+def identity(row: Unit, split_by: str) -> str:
     """What of a row is drawn: its patient, or the image itself."""
     return row.patient if split_by == "patient" else f"{row.scan}#{row.file}#{row.index}"
 
 
-def assign(rows_by_modality, opt):
+def assign(rows_by_modality: Mapping[str, Sequence[Unit]], opt: Namespace) -> dict[str, list[str]]:
     """{modality: [row, …]} -> {modality: [part of each row]}, drawn from opt.split_seed.
 
     The target is split by --val_fraction and --test_fraction. Nothing is predicted for sources, so of them only
@@ -68,12 +86,12 @@ def assign(rows_by_modality, opt):
     return {m: [parts[m, _unit(m, r, opt)] for r in rows] for m, rows in rows_by_modality.items()}
 
 
-def _unit(modality, row, opt):
+def _unit(modality: str, row: Unit, opt: Namespace) -> str:
     unit = identity(row, opt.split_by)
     return unit if opt.split_by == "patient" else f"{modality}/{unit}"
 
 
-def of_run(opt, rows):
+def of_run(opt: Namespace, rows: Mapping[str, Sequence[Unit]]) -> Parts:
     """{modality: [part of each row]}: drawn and written when a run begins, from then on as the run's split.csv says.
 
     Raises UserError where a trained run has lost its split.csv: another draw could test on what was trained on.
@@ -87,7 +105,8 @@ def of_run(opt, rows):
     return parts
 
 
-def write(folder, rows_by_modality, parts, split_by):
+def write(folder: str | PathLike[str], rows_by_modality: Mapping[str, Sequence[Unit]], parts: Parts,
+          split_by: str) -> None:
     """Writes split.csv: one line a patient, or one line an image under `--split_by image`."""
     lines = []
     for modality, rows in rows_by_modality.items():
@@ -96,13 +115,13 @@ def write(folder, rows_by_modality, parts, split_by):
     write_csv(Path(folder) / NAME, dict.fromkeys(lines), COLUMNS)
 
 
-def read(folder, rows_by_modality, split_by):
+def read(folder: str | PathLike[str], rows_by_modality: Mapping[str, Sequence[Unit]], split_by: str) -> Parts:
     """The parts of the rows as split.csv says. Images and patients it does not name belong to no part (None)."""
     known = _table(folder)
     return {m: [known.get((m, r.patient, *_where(r, split_by))) for r in rows] for m, rows in rows_by_modality.items()}
 
 
-def patients_parts(folder, modality):
+def patients_parts(folder: str | PathLike[str], modality: str) -> dict[str, set[str]]:
     """{patient of the modality: {parts that hold images of theirs}}, as split.csv says."""
     parts: dict[str, set[str]] = {}
     for (of, patient, *_), part in _table(folder).items():
@@ -111,7 +130,7 @@ def patients_parts(folder, modality):
     return parts
 
 
-def _table(folder):
+def _table(folder: str | PathLike[str]) -> dict[tuple[str, ...], str]:
     """{(modality, patient, file, slice): part}: what split.csv holds. Raises UserError."""
     path = Path(folder) / NAME
     try:
@@ -128,6 +147,6 @@ def _table(folder):
     return known
 
 
-def _where(row, split_by):
+def _where(row: Unit, split_by: str) -> tuple[str, str]:
     """Which of a patient's images a line of split.csv is about: all of them, or one."""
     return ("", "") if split_by == "patient" else (row.file, str(row.index))

@@ -7,8 +7,11 @@ import copy
 import logging
 import weakref
 from abc import ABC, abstractmethod
+from argparse import ArgumentParser, Namespace
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,39 +32,44 @@ class BaseModel(ABC):
     share_done = 1.0
     measuring = False
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.isTrain = opt.isTrain
         self.gpu_ids = opt.gpu_ids
         self.device = torch.device(opt.device)
         self.save_dir = str(Path(opt.checkpoints_dir) / opt.name)
-        self.loss_names, self.model_names, self.visual_names = [], [], []
-        self.optimizers, self.schedulers, self.image_paths = [], [], []
-        self.state_names = []               # attributes with a state_dict of their own that a run must go on with
-        self.metric = None                  # a validation error that lr_policy plateau has not seen yet
+        self.loss_names: list[str] = []
+        self.model_names: list[str] = []
+        self.visual_names: list[str] = []
+        self.optimizers: list[torch.optim.Optimizer] = []
+        self.schedulers: list[Any] = []
+        self.image_paths: list[str] = []
+        self.state_names: list[str] = []    # attributes with a state_dict of their own that a run must go on with
+        self.metric: float | None = None    # a validation error that lr_policy plateau has not seen yet
         self.restored = False               # True: a training state brings the weights, so setup loads none
-        self.gradient_norms = OrderedDict()
-        self.term_norms = OrderedDict()     # of the terms of the loss, in a step that is measured
+        self.gradient_norms: OrderedDict[str, torch.Tensor] = OrderedDict()
+        # Of the terms of the loss, in a step that is measured.
+        self.term_norms: OrderedDict[str, torch.Tensor] = OrderedDict()
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         return parser
 
     @abstractmethod
-    def set_input(self, input):             # noqa: A002 - the toolkit's name
+    def set_input(self, input: dict[str, Any]) -> None:             # noqa: A002 - the toolkit's name
         """Takes a batch from the data set."""
 
     @abstractmethod
-    def forward(self):
+    def forward(self) -> None:
         """Runs the networks on the batch."""
 
     @abstractmethod
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         """One training step on the batch."""
 
     # -- a run's life ------------------------------------------------------------------------------------------
 
-    def setup(self, opt):
+    def setup(self, opt: Namespace) -> None:
         """Schedules, weights from disk where they are needed, and a word on the networks."""
         for name in self.model_names:
             self.net(name).to(self.device)
@@ -78,53 +86,54 @@ class BaseModel(ABC):
             distributed.unite(_bare(self.net(name)))
         self.print_networks(opt.verbose)
 
-    def _optimizers_by_name(self):
+    def _optimizers_by_name(self) -> dict[str, torch.optim.Optimizer]:
         """{name: optimizer}: G for `self.optimizer_G`, as the toolkit's models keep them, and its number for one that
         stands in the list alone."""
         attributes = {id(value): name for name, value in reversed(vars(self).items())}
         return {attributes.get(id(o), str(number)).removeprefix("optimizer_"): o
                 for number, o in enumerate(self.optimizers)}
 
-    def _before_step(self, name, optimizer, args, kwargs):
+    def _before_step(self, name: str, optimizer: torch.optim.Optimizer, args: tuple[Any, ...],
+                     kwargs: dict[str, Any]) -> None:
         """What every optimizer's step begins with: gradients of all processes, and how large they are together."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         distributed.average(gradients)
         self.gradient_norms[name] = torch.nn.utils.get_total_norm(gradients)
 
-    def net(self, name):
+    def net(self, name: str) -> Any:
         return getattr(self, "net" + name)
 
-    def eval(self):
+    def eval(self) -> None:
         for name in self.model_names:
             self.net(name).eval()
 
-    def train(self):
+    def train(self) -> None:
         for name in self.model_names:
             self.net(name).train()
 
-    def test(self):
+    def test(self) -> None:
         """Forward without gradients, and whatever is to be shown besides."""
         with torch.no_grad():
             self.forward()
             self.compute_visuals()
 
-    def compute_visuals(self):              # noqa: B027 - most models have none
+    def compute_visuals(self) -> None:              # noqa: B027 - most models have none
         """Further images to show; nothing unless a model has some."""
 
-    def validate(self, dataset):
+    def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         """Errors on held-out items as {name: value}; the first is the one by which the best epoch is chosen."""
         return {}
 
     @property
-    def validates(self):
+    def validates(self) -> bool:
         """Whether `validate` has errors to give, where there are labelled items."""
         return type(self).validate is not BaseModel.validate
 
-    def get_image_paths(self):
+    def get_image_paths(self) -> list[str]:
         """Files of the batch's images, for messages and result pages."""
         return self.image_paths
 
-    def update_learning_rate(self):
+    def update_learning_rate(self) -> None:
         """One step of the schedules; called at the end of an epoch."""
         before = self.optimizers[0].param_groups[0]["lr"]
         for scheduler in self.schedulers:
@@ -137,22 +146,22 @@ class BaseModel(ABC):
         if after != before:
             log.debug("learning rate %.7f -> %.7f", before, after)
 
-    def get_current_visuals(self):
+    def get_current_visuals(self) -> OrderedDict[str, torch.Tensor]:
         """{name: (N, C, H, W) in [-1, 1]} of the last batch."""
         return OrderedDict((name, getattr(self, name)) for name in self.visual_names)
 
-    def get_current_losses(self):
+    def get_current_losses(self) -> OrderedDict[str, float]:
         """{name: float} of the last step. Waits for the GPU, so it is called now and then only."""
         losses = ((name, getattr(self, "loss_" + name)) for name in self.loss_names)
         return OrderedDict((n, v.detach().item() if isinstance(v, torch.Tensor) else float(v)) for n, v in losses)
 
-    def get_current_norms(self):
+    def get_current_norms(self) -> OrderedDict[str, float]:
         """{norm_<optimizer>: length of the gradient of its last step, over all its networks}, and norm_<term> where the
         step was measured."""
         norms = {**self.gradient_norms, **self.term_norms}
         return OrderedDict((f"norm_{name}", float(norm)) for name, norm in norms.items())
 
-    def watched(self):
+    def watched(self) -> dict[str, torch.Tensor]:
         """({name: scalar tensor}) of the last step, all of which must be finite: losses and gradient norms."""
         losses = {f"loss {name}": getattr(self, "loss_" + name) for name in self.loss_names}
         norms = {f"gradient of {name}": norm for name, norm in self.gradient_norms.items()}
@@ -160,13 +169,13 @@ class BaseModel(ABC):
 
     # -- undoing a step ----------------------------------------------------------------------------------------
 
-    def snapshot(self):
+    def snapshot(self) -> dict[str, Any]:
         """What a step changes, copied where it is, for `undo`."""
         pools = {name: list(pool.images) for name, pool in self._pools()}
         nets = {n: {k: v.clone() for k, v in self.net(n).state_dict().items()} for n in self.model_names}
         return {"nets": nets, "optimizers": [copy.deepcopy(o.state_dict()) for o in self.optimizers], "pools": pools}
 
-    def undo(self, snapshot):
+    def undo(self, snapshot: Mapping[str, Any]) -> None:
         """Takes everything that was learned since `snapshot` back."""
         for name, weights in snapshot["nets"].items():
             self.net(name).load_state_dict(weights)
@@ -177,35 +186,35 @@ class BaseModel(ABC):
 
     # -- on disk -----------------------------------------------------------------------------------------------
 
-    def save_networks(self, suffix):
+    def save_networks(self, suffix: str) -> None:
         """Writes <suffix>_net_<name>.pth for each network: a plain state dict, on the CPU."""
         for name in self.model_names:
             state = {k: v.detach().cpu() for k, v in _bare(self.net(name)).state_dict().items()}
             checkpoint.save(state, Path(self.save_dir) / f"{suffix}_net_{name}.pth")
 
-    def load_networks(self, suffix):
+    def load_networks(self, suffix: str) -> None:
         """Reads what save_networks wrote. Raises UserError for a missing, damaged or unfitting file."""
         for name in self.model_names:
             path = Path(self.save_dir) / f"{suffix}_net_{name}.pth"
             checkpoint.load_weights(_bare(self.net(name)), path, self.device)
             log.debug("loaded %s", path)
 
-    def training_state(self):
+    def training_state(self) -> dict[str, Any]:
         """What a run needs besides the weights to go on as if it had not been stopped, the same in every process."""
         return {"optimizers": [o.state_dict() for o in self.optimizers],
                 "schedulers": [s.state_dict() for s in self.schedulers],
                 "others": {name: getattr(self, name).state_dict() for name in self.state_names}}
 
-    def pool_state(self):
+    def pool_state(self) -> dict[str, Any]:
         """What each process has of its own: the image pools."""
         return {name: pool.state_dict() for name, pool in self._pools()}
 
-    def _pools(self):
+    def _pools(self) -> list[tuple[str, ImagePool]]:
         """(name, ImagePool) of each. They are looked for, not listed: a model written for the toolkit just makes
         `self.fake_pool = ImagePool(50)`, and its runs are to go on exactly as well."""
         return [(name, value) for name, value in vars(self).items() if isinstance(value, ImagePool)]
 
-    def load_training_state(self, state):
+    def load_training_state(self, state: Mapping[str, Any]) -> None:
         """Takes up what training_state gave, onto networks that have their weights already."""
         for mine, saved in zip(self.optimizers, state["optimizers"], strict=True):
             mine.load_state_dict(saved)
@@ -216,23 +225,23 @@ class BaseModel(ABC):
         for name, saved in state["others"].items():
             getattr(self, name).load_state_dict(saved)
 
-    def load_pool_state(self, state):
+    def load_pool_state(self, state: Mapping[str, Any]) -> None:
         for name, saved in state.items():
             getattr(self, name).load_state_dict(saved)
 
-    def print_networks(self, verbose):
+    def print_networks(self, verbose: bool) -> None:
         for name in self.model_names:
             net = self.net(name)
             log.debug("%s", net) if verbose else None
             log.debug("network %s: %.3f M parameters", name, sum(p.numel() for p in net.parameters()) / 1e6)
 
-    def set_requires_grad(self, nets, requires_grad=False):
+    def set_requires_grad(self, nets: Any, requires_grad: bool = False) -> None:
         for net in nets if isinstance(nets, list) else [nets]:
             if net is not None:
                 for parameter in net.parameters():
                     parameter.requires_grad = requires_grad
 
 
-def _bare(net):
+def _bare(net: torch.nn.Module) -> torch.nn.Module:
     """The network itself, without a DataParallel or DDP wrapper round it."""
     return net.module if isinstance(net, (torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel)) else net

@@ -7,8 +7,12 @@ what a good target image is does not depend on where it was translated from. To 
 source is A and the target B, G is netG_A, F netG_B, D_t netD_A and D_s netD_B (models/parts/pair.py has every name).
 """
 import itertools
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
+from torch import nn
 
 from duiit.models import networks
 from duiit.models.base_model import BaseModel
@@ -21,7 +25,7 @@ class CycleGANModel(BaseModel):
     netD_A: torch.nn.Module
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(no_dropout=True)        # as upstream: the CycleGAN paper uses none
         parser.add_argument("--upsample", default="transposed", choices=["transposed", "resize"],
                             help="how the generator enlarges: resize avoids checkerboards")
@@ -32,7 +36,7 @@ class CycleGANModel(BaseModel):
                                 help="identity loss, relative to the cycle's weight; against inverted contrast")
         return parser
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         self.pairs = sources_of(self, Pair)
         if opt.direction == "BtoA" and len(self.pairs) > 1:
@@ -45,23 +49,23 @@ class CycleGANModel(BaseModel):
             self._make_critics(opt)
             self._make_training(opt)
 
-    def _check(self, opt):
+    def _check(self, opt: Namespace) -> None:
         if "crop" in opt.preprocess:
             self._check_size(opt.crop_size, opt.crop_size)
         if opt.lambda_identity > 0 and opt.input_nc != opt.output_nc:
             raise UserError(f"--lambda_identity {opt.lambda_identity} needs as many channels in as out, but "
                             f"--input_nc is {opt.input_nc} and --output_nc {opt.output_nc}; set it to 0")
 
-    def _check_size(self, height, width):
+    def _check_size(self, height: int, width: int) -> None:
         """UserError where the networks cannot be trained on images of height x width."""
         networks.check_size(self.opt.netG, height, width)
         networks.check_critic_size(self.opt.netD, self.opt.n_layers_D, height, width)
 
-    def _name_things(self):
+    def _name_things(self) -> None:
         """What is logged, shown and saved, in the toolkit's order."""
         identity = self.isTrain and self.opt.lambda_identity > 0
 
-        def of_all(*names):
+        def of_all(*names: str) -> list[str]:
             return [name for pair in self.pairs for name in pair.named(*names)]
 
         self.loss_names = ["D_A", *of_all("G_A", "cycle_A", "idt_A", "D_B", "G_B", "cycle_B", "idt_B")]
@@ -71,28 +75,28 @@ class CycleGANModel(BaseModel):
         if self.isTrain:
             self.model_names += ["D_A", *of_all("D_B")]
 
-    def _make_generators(self, opt):
+    def _make_generators(self, opt: Namespace) -> None:
         for pair in self.pairs:
             pair.G = self._generator(opt.input_nc, opt.output_nc)
         for pair in self.pairs:
             pair.F = self._generator(opt.output_nc, opt.input_nc)
 
-    def _generator(self, channels_in, channels_out):
+    def _generator(self, channels_in: int, channels_out: int) -> nn.Module:
         opt = self.opt
         return networks.define_G(channels_in, channels_out, opt.ngf, opt.netG, opt.norm, not opt.no_dropout,
                                  opt.init_type, opt.init_gain, self.gpu_ids, upsample=opt.upsample)
 
-    def _make_critics(self, opt):
+    def _make_critics(self, opt: Namespace) -> None:
         self.netD_A = self._critic(opt.output_nc)                       # D_t
         for pair in self.pairs:
             pair.D_s = self._critic(opt.input_nc)
 
-    def _critic(self, channels):
+    def _critic(self, channels: int) -> nn.Module:
         opt = self.opt
         return networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
                                  self.gpu_ids)
 
-    def _make_training(self, opt):
+    def _make_training(self, opt: Namespace) -> None:
         for pair in self.pairs:
             pair.fake_y_pool = ImagePool(opt.pool_size)
             pair.fake_x_pool = ImagePool(opt.pool_size)
@@ -104,13 +108,13 @@ class CycleGANModel(BaseModel):
         self.optimizer_D = self._adam(self.critics, opt.lr)
         self.optimizers = [self.optimizer_G, self.optimizer_D]
 
-    def _adam(self, nets, lr):
+    def _adam(self, nets: Iterable[nn.Module], lr: float) -> torch.optim.Adam:
         parameters = itertools.chain(*(net.parameters() for net in nets))
         return torch.optim.Adam(parameters, lr=lr, betas=(self.opt.beta1, 0.999), fused=True)
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def set_input(self, input):             # noqa: A002
+    def set_input(self, input: Mapping[str, Any]) -> None:     # noqa: A002
         """{A, B (N, C, H, W) in [-1, 1], A_paths, …}, and A_label, B_label (N,) where there are labels. BtoA swaps the
         letters, labels included; with several sources their keys are A_<source>, A_<source>_label, …"""
         a, b = ("B", "A") if self.opt.direction == "BtoA" else ("A", "B")
@@ -125,12 +129,12 @@ class CycleGANModel(BaseModel):
             for image in (self.real_B, *(pair.y for pair in self.pairs)):
                 self._check_size(*image.shape[-2:])
 
-    def _labels(self, batch, key):
+    def _labels(self, batch: Mapping[str, Any], key: str) -> torch.Tensor | None:
         """(N,), or None: labels are optional, data sets written for the toolkit have none."""
         labels = batch.get(f"{key}_label")
         return labels.to(self.device, non_blocking=True) if labels is not None else None
 
-    def forward(self):
+    def forward(self) -> None:
         """The translations of the batch: fake_B, rec_A, fake_A and rec_B of every pair.
 
         Where gradients are recorded each is made when it is first asked for (see __getattr__), by a term of the loss
@@ -142,7 +146,7 @@ class CycleGANModel(BaseModel):
                 pair.translate()
                 pair.translate_back()
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         """A translation that is asked for and not there yet; Python comes here for attributes that it did not find."""
         for pair in vars(self).get("pairs", ()):
             if name in pair.passes():
@@ -150,19 +154,19 @@ class CycleGANModel(BaseModel):
                 return vars(self)[name]
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
-    def backward_G(self):
+    def backward_G(self) -> None:
         """Gradients of the generators' loss, and its value as loss_G.
 
         Its terms have nothing in common but the weights, so each is computed and differentiated before the next: only
         the activations of two passes through a generator are in memory at once, whatever the number of sources.
         """
-        self.loss_G = 0.0
+        self.loss_G: torch.Tensor | float = 0.0
         self.term_norms.clear()
         for term in self.generator_terms():
             term.backward()
             self.loss_G += term.detach()
 
-    def generator_terms(self):
+    def generator_terms(self) -> Iterator[torch.Tensor]:
         """Yields scalars that sum up to L_trans (Eq. 1) of this batch, over all sources; each part is kept as
         `loss_<name>`. A subclass adds what its generators are to minimise besides."""
         for pair in self.pairs:
@@ -173,7 +177,7 @@ class CycleGANModel(BaseModel):
                 yield self._identity_x_term(pair)
                 yield self._identity_y_term(pair)
 
-    def _cycle_A_term(self, pair):
+    def _cycle_A_term(self, pair: Pair) -> torch.Tensor:
         """Of Eq. 1 what starts from the source's images: L_adv(D_t, G) + lambda_A |F(G(y)) - y|_1."""
         pair.loss_G = self.criterionGAN(self.netD_A(pair.fake_x), True)
         pair.loss_cycle_y = self.criterionCycle(pair.rec_y, pair.y) * self.opt.lambda_A
@@ -181,25 +185,25 @@ class CycleGANModel(BaseModel):
         self._measure(f"cycle{pair}", pair.loss_cycle_y, pair.G)
         return pair.loss_G + pair.loss_cycle_y
 
-    def _cycle_B_term(self, pair):
+    def _cycle_B_term(self, pair: Pair) -> torch.Tensor:
         """Of Eq. 1 what starts from the target's images: L_adv(D_s, F) + lambda_B |G(F(x)) - x|_1."""
         pair.loss_F = self.criterionGAN(pair.D_s(pair.fake_y), True)
         pair.loss_cycle_x = self.criterionCycle(pair.rec_x, pair.x) * self.opt.lambda_B
         return pair.loss_F + pair.loss_cycle_x
 
-    def _identity_x_term(self, pair):
+    def _identity_x_term(self, pair: Pair) -> torch.Tensor:
         """lambda_identity lambda_B |G(x) - x|_1: not in the paper, and the toolkit's default."""
         pair.idt_x = pair.G(pair.x)                                     # (N, output_nc, H, W)
         pair.loss_idt_x = self.criterionIdt(pair.idt_x, pair.x) * self.opt.lambda_B * self.opt.lambda_identity
         return pair.loss_idt_x
 
-    def _identity_y_term(self, pair):
+    def _identity_y_term(self, pair: Pair) -> torch.Tensor:
         """lambda_identity lambda_A |F(y) - y|_1."""
         pair.idt_y = pair.F(pair.y)                                     # (N, input_nc, H, W)
         pair.loss_idt_y = self.criterionIdt(pair.idt_y, pair.y) * self.opt.lambda_A * self.opt.lambda_identity
         return pair.loss_idt_y
 
-    def _measure(self, name, term, generator):
+    def _measure(self, name: str, term: torch.Tensor, generator: nn.Module) -> None:
         """In the steps that are measured: the length of the gradient of one term of the loss, as norm_<name>."""
         if self.measuring and term.requires_grad:
             gradients = torch.autograd.grad(term, list(generator.parameters()), retain_graph=True, allow_unused=True)
@@ -207,7 +211,7 @@ class CycleGANModel(BaseModel):
             if found:                           # a detached translation's term does not reach the generator
                 self.term_norms[name] = torch.nn.utils.get_total_norm(found)
 
-    def backward_D_basic(self, netD, real, fake):
+    def backward_D_basic(self, netD: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
         """Half the sum of the critic's loss on real and on translated images; the half slows critics down."""
         loss = (self.criterionGAN(netD(real), True) + self.criterionGAN(netD(fake.detach()), False)) * 0.5
         if self.opt.gan_mode == "wgangp":
@@ -215,7 +219,7 @@ class CycleGANModel(BaseModel):
         loss.backward()
         return loss
 
-    def backward_D_A(self):
+    def backward_D_A(self) -> None:
         """D_t sees each source's translations; the mean keeps its scale whatever their number."""
         losses = [self.backward_D_basic(self.netD_A, self.real_B, pair.fake_x_pool.query(pair.fake_x))
                   for pair in self.pairs]
@@ -225,11 +229,11 @@ class CycleGANModel(BaseModel):
                     parameter.grad /= len(losses)
         self.loss_D_A = sum(losses) / len(losses)
 
-    def backward_D_B(self):
+    def backward_D_B(self) -> None:
         for pair in self.pairs:
             pair.loss_D_s = self.backward_D_basic(pair.D_s, pair.y, pair.fake_y_pool.query(pair.fake_y))
 
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         self.forward()
         self.set_requires_grad(self.critics, False)
         self.optimizer_G.zero_grad()
@@ -243,13 +247,13 @@ class CycleGANModel(BaseModel):
 
     # -- for the commands --------------------------------------------------------------------------------------
 
-    def translator(self, source):
+    def translator(self, source: str) -> nn.Module:
         """The generator that turns images of `source` into target images."""
         return self._pair(source).G
 
-    def back_translator(self, source):
+    def back_translator(self, source: str) -> nn.Module:
         """The generator that turns target images into images of `source`."""
         return self._pair(source).F
 
-    def _pair(self, source):
+    def _pair(self, source: str) -> Pair:
         return {pair.modality: pair for pair in self.pairs}[source] if len(self.pairs) > 1 else self.pairs[0]

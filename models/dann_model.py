@@ -6,6 +6,9 @@ source and target images, on features from which a domain classifier cannot tell
 p goes from 0 to 1 over the training. The reversal turns the classifier's gradient round before it reaches the trunk: C
 learns to tell the domains apart with its whole gradient, the trunk learns the opposite with lambda_p times that.
 """
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 
@@ -19,7 +22,7 @@ class DannModel(SharedTrunkModel):
     """netP is an ordinary predictor; netC, the domain classifier, tells the target and each source apart."""
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
         if is_train:
             prediction.add_training_options(parser, batch_size=64)
@@ -29,14 +32,14 @@ class DannModel(SharedTrunkModel):
                                 help="how early in the training that strength is reached")
         return parser
 
-    def _check(self, opt):
+    def _check(self, opt: Namespace) -> None:
         super()._check(opt)
         for name in ("lambda_dann", "gamma_dann"):
             if getattr(opt, name) < 0:
                 raise UserError(f"--{name} {getattr(opt, name)}: cannot be below 0")
         prediction.refuse_without_labels(opt, "add a labels.csv")
 
-    def _make(self, opt):
+    def _make(self, opt: Namespace) -> None:
         self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if not self.isTrain:
             return
@@ -52,11 +55,11 @@ class DannModel(SharedTrunkModel):
         self.optimizer_P = prediction.make_optimizer([self.netP, self.netC], opt)
         self.optimizers = [self.optimizer_P]
 
-    def strength(self):
+    def strength(self) -> float:
         """lambda_p of the step to come."""
         return self.opt.lambda_dann * networks.reversal_strength(self.progress.share(), self.opt.gamma_dann)
 
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         features = self.features()                                              # (modalities * N, feature_nc)
         self.loss_P = self.criterionP(self.netP.answer(features), torch.cat(self.labels))
         domains = torch.arange(len(self.images), device=self.device).repeat_interleave(len(self.images[0]))
@@ -67,7 +70,7 @@ class DannModel(SharedTrunkModel):
         self.progress.step()
 
 
-def _unit(task, loss, label_std):
+def _unit(task: str, loss: str, label_std: float) -> float:
     """What a prediction loss in label units is divided by to be one in standard scores."""
     if task == "classification":
         return 1.0
@@ -81,20 +84,20 @@ class Progress:
     it goes on, so it must not shape what is computed.
     """
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         epochs = opt.n_epochs + opt.n_epochs_decay - opt.epoch_count + 1
         self.total = max(epochs * opt.facts.need("batches_in_epoch"), 1)
         self.done = 0
 
-    def step(self):
+    def step(self) -> None:
         self.done += 1
 
-    def share(self):
+    def share(self) -> float:
         """p: from 0 at the first step to 1 after the last."""
         return min(self.done / self.total, 1.0)
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, int]:
         return {"done": self.done}
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
         self.done = state["done"]

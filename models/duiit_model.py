@@ -17,11 +17,16 @@ nothing yet.
 Whatever the push, P's running statistics are those of real target images alone, which is what P reads when it is
 validated, saved, calibrated and used: translations teach its weights and leave no trace in its statistics.
 """
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
 import torch
 
 from duiit.models import networks
 from duiit.models.cycle_gan_model import CycleGANModel
 from duiit.models.parts import prediction
+from duiit.models.parts.pair import Pair
 from duiit.util.errors import UserError
 
 
@@ -29,7 +34,7 @@ class DuiitModel(CycleGANModel):
     label_B: torch.Tensor | None
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser = CycleGANModel.modify_commandline_options(parser, is_train)
         parser.set_defaults(dataset_mode="cross_modality", input_nc=1, output_nc=1)
         prediction.add_options(parser)
@@ -49,7 +54,7 @@ class DuiitModel(CycleGANModel):
             parser.add_argument("--lr_P", type=float, default=0.001, help="learning rate of the predictor")
         return parser
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         self.model_names.append("P")
         self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
@@ -67,7 +72,7 @@ class DuiitModel(CycleGANModel):
             self.optimizer_P = self._adam([self.netP], opt.lr_P)
             self.optimizers.append(self.optimizer_P)
 
-    def generator_terms(self):
+    def generator_terms(self) -> Iterator[torch.Tensor]:
         """Yields scalars that sum up to L (Eq. 3) of this batch: lambda_pred L_pred and the terms of L_trans. Where G
         is pushed apart from P's lesson on the same translations, both are among them."""
         self.loss_P_real = self.loss_P_fake = 0.0
@@ -79,7 +84,7 @@ class DuiitModel(CycleGANModel):
                 self.netP(self.real_B)
         yield from super().generator_terms()
 
-    def _cycle_A_term(self, pair):
+    def _cycle_A_term(self, pair: Pair) -> torch.Tensor:
         """With L_pred's share of the translated images, lambda_pred l(P(G(y)), r_y): the mean over the labelled ones of
         this source (Eq. 2, first sum)."""
         translation = super()._cycle_A_term(pair)
@@ -89,26 +94,28 @@ class DuiitModel(CycleGANModel):
         self._measure(f"prediction{pair}", prediction_term, pair.G)
         return translation + prediction_term
 
-    def _fake_loss(self, fake, label):
+    def _fake_loss(self, fake: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """What the translations (N, C, H, W) of one source add to L_pred: P's lesson, G's push, or both in one."""
         if self.opt.guidance == "joint" and self.opt.push == "batch":
             return self._lesson(self._ramped(fake), label)
-        lesson = 0.0 if self.opt.guidance == "real" else self._lesson(fake.detach(), label)
+        if self.opt.guidance == "real":
+            return self._push(self._ramped(fake), label)
+        lesson = self._lesson(fake.detach(), label)
         return lesson if self.opt.guidance == "detached" else lesson + self._push(self._ramped(fake), label)
 
-    def _ramped(self, fake):
+    def _ramped(self, fake: torch.Tensor) -> torch.Tensor:
         """The same image, whose gradient is that of the push at this point of the training."""
         ramp = self.opt.push_ramp
         strength = min(1.0, self.share_done / ramp) if ramp else 1.0
         return fake if strength == 1 else fake.detach() + strength * (fake - fake.detach())
 
-    def _lesson(self, fake, label):
+    def _lesson(self, fake: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         with networks.statistics_kept(self.netP):
             loss = self.criterionP(self.netP(fake), label)
         self.loss_P_fake += loss.detach()
         return loss
 
-    def _push(self, fake, label):
+    def _push(self, fake: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         """l(P(G(y)), r_y) for G alone: nothing of it reaches P's weights or statistics."""
         self.set_requires_grad(self.netP, False)
         self.netP.train(self.opt.push == "batch")
@@ -120,18 +127,18 @@ class DuiitModel(CycleGANModel):
             self.loss_P_fake += loss.detach()
         return loss
 
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         self.optimizer_P.zero_grad()
         super().optimize_parameters()
         self.optimizer_P.step()
 
     @property
-    def validates(self):
+    def validates(self) -> bool:
         return self.opt.lambda_pred > 0
 
-    def validate(self, dataset):
+    def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         return prediction.validate(self.netP, dataset, self.opt.task, self.device) if self.opt.lambda_pred > 0 else {}
 
-    def predictor(self):
+    def predictor(self) -> networks.PredictorNet:
         """The network that reads the label from target images."""
         return self.netP

@@ -6,6 +6,8 @@ The trunk and the target's head are netP, an ordinary predictor. The heads of th
 there are several) serve training alone and are left behind when the run is used. A baseline of the paper (Yang and Xie
 2020), which starts it from a network trained on the target alone (`--weights_P`).
 """
+from argparse import ArgumentParser, Namespace
+
 from duiit.models import networks
 from duiit.models.parts import prediction
 from duiit.models.parts.pair import Published, Source
@@ -23,7 +25,7 @@ class MultitaskModel(SharedTrunkModel):
     kind = LabelledSource
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
         if is_train:
             prediction.add_training_options(parser, batch_size=32)
@@ -33,7 +35,7 @@ class MultitaskModel(SharedTrunkModel):
                                 help="weight of the target's prediction loss (the paper: 0.95 with MRI, 0.9 with PET)")
         return parser
 
-    def _check(self, opt):
+    def _check(self, opt: Namespace) -> None:
         super()._check(opt)
         for name in ("weight_source", "weight_target"):
             if getattr(opt, name) < 0:
@@ -44,7 +46,7 @@ class MultitaskModel(SharedTrunkModel):
                 raise UserError(f"{modality}: no training image has a label, and --model multitask learns from the "
                                 "labels of each modality; add a labels.csv, or leave it out of --sources")
 
-    def _make(self, opt):
+    def _make(self, opt: Namespace) -> None:
         score = self._score_of(opt.target) if self.isTrain else None
         self.netP = prediction.make_predictor(opt, opt.output_nc, score).to(self.device)
         if not self.isTrain:
@@ -59,13 +61,13 @@ class MultitaskModel(SharedTrunkModel):
         self.optimizer_P = prediction.make_optimizer([self.net(n) for n in self.model_names], opt)
         self.optimizers = [self.optimizer_P]
 
-    def _score_of(self, modality):
+    def _score_of(self, modality: str) -> tuple[float, float]:
         """(mean, deviation) of a modality's own training labels: cohorts differ in age, and so do standard scores.
         Classes have none."""
         stats = self.opt.facts.need("label_stats")[modality]
         return (stats["mean"], stats["std"]) if self.opt.task == "regression" else (0.0, 1.0)
 
-    def optimize_parameters(self):
+    def optimize_parameters(self) -> None:
         target, *of_sources = self.features().chunk(len(self.images))
         self.loss_P_target = self.criterionP(self.netP.answer(target), self.labels[0])
         losses = [self.criterionP(source.H(features), labels)

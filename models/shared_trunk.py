@@ -4,6 +4,9 @@ Only the trunk is shared with something else, which a subclass adds; netP itself
 tested, used and exported like one.
 """
 from abc import abstractmethod
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 
@@ -24,17 +27,17 @@ class SharedTrunkModel(BaseModel):
     real_B: torch.Tensor
 
     @abstractmethod
-    def _make(self, opt):
+    def _make(self, opt: Namespace) -> None:
         """Makes netP, what is added to it, and in training the optimizer."""
 
     @staticmethod
-    def modify_commandline_options(parser, is_train):
+    def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         parser.set_defaults(dataset_mode="cross_modality", input_nc=1, output_nc=1)
         return prediction.add_options(parser)
 
-    def __init__(self, opt):
+    def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
-        self.sources = sources_of(self, self.kind)
+        self.sources: list[Any] = sources_of(self, self.kind)
         target, source = ("A", "B") if opt.direction == "BtoA" else ("B", "A")
         self.keys = [target, *(f"{source}{s}" for s in self.sources)]
         self.visual_names = ["real_B", *(f"real_A{s}" for s in self.sources)]
@@ -44,7 +47,7 @@ class SharedTrunkModel(BaseModel):
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)
         self._make(opt)
 
-    def _check(self, opt):
+    def _check(self, opt: Namespace) -> None:
         if not opt.sources:
             raise UserError(f"--dataset_mode {opt.dataset_mode}: has no source images, and --model {opt.model} learns "
                             "from them too; give --dataset_mode cross_modality")
@@ -55,7 +58,7 @@ class SharedTrunkModel(BaseModel):
 
     # -- one step ----------------------------------------------------------------------------------------------
 
-    def set_input(self, input):             # noqa: A002
+    def set_input(self, input: dict[str, Any]) -> None:             # noqa: A002
         """{A, B (N, C, H, W) in [-1, 1], A_label, B_label (N,), A_paths, B_paths}; with several sources A_<source>, …
         BtoA swaps the letters."""
         self.images = [input[key].to(self.device, non_blocking=True) for key in self.keys]
@@ -65,10 +68,10 @@ class SharedTrunkModel(BaseModel):
             source.y = images
         self.image_paths = input[f"{self.keys[0]}_paths"]
 
-    def forward(self):
+    def forward(self) -> None:
         self.answer = self.netP(self.real_B)
 
-    def features(self):
+    def features(self) -> torch.Tensor:
         """The trunk's features of all images of the step, target first: (modalities * N, feature_nc).
 
         They go through it as one batch. Batch norm then does to a target image in training what it does when testing,
@@ -82,9 +85,9 @@ class SharedTrunkModel(BaseModel):
 
     # -- for the commands --------------------------------------------------------------------------------------
 
-    def validate(self, dataset):
+    def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
         return prediction.validate(self.netP, dataset, self.opt.task, self.device)
 
-    def predictor(self):
+    def predictor(self) -> networks.PredictorNet:
         """The network that reads the label from target images."""
         return self.netP

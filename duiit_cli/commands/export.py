@@ -5,7 +5,7 @@ from duiit.options import ExportOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt: Namespace) -> object:
+def run(opt: Namespace) -> int:
     from duiit_cli.inference.export import export  # late: torch takes seconds to import
 
     return export(opt)

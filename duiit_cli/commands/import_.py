@@ -5,7 +5,7 @@ from duiit.options import ImportOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt: Namespace) -> object:
+def run(opt: Namespace) -> int:
     from duiit_cli.inference.import_ import import_networks  # late: torch takes seconds to import
 
     return import_networks(opt)

@@ -5,7 +5,7 @@ from duiit.options import PredictOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt: Namespace) -> object:
+def run(opt: Namespace) -> int:
     from duiit_cli.inference.prediction import predict_scans  # late: torch takes seconds to import
 
     return predict_scans(opt)

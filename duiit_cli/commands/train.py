@@ -5,7 +5,7 @@ from duiit.options import TrainOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt: Namespace) -> object:
+def run(opt: Namespace) -> int:
     from duiit.util import distributed  # late, as all that follows: torch takes seconds to import
 
     if opt.nproc > 1 and not distributed.launched():

@@ -5,10 +5,10 @@ from duiit.options import TranslateOptions
 from duiit_cli.adapter import OptionsCommand
 
 
-def run(opt: Namespace) -> object:
+def run(opt: Namespace) -> None:
     from duiit_cli.inference.translation import translate_scans  # late: torch takes seconds to import
 
-    return translate_scans(opt)
+    translate_scans(opt)
 
 
 command = OptionsCommand("translate", TranslateOptions, run, help="""Translate a folder of source images with a trained

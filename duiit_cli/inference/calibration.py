@@ -9,25 +9,32 @@ import copy
 import hashlib
 import json
 import logging
+from argparse import Namespace
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
+from torch.nn import Module
 
 from duiit.data import splits
 from duiit.data.checking import fingerprint
 from duiit.data.preparing.intensity import ct_window
+from duiit.data.readers.slice import Scan
 from duiit.options import run_file
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.progress import track
-from duiit_cli.inference.networks import own_scans, read
+from duiit_cli.inference.networks import PreparedScan, own_scans, read
 from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
+Parts = Mapping[str, set[str]]      # {patient: the parts of the split that hold images of theirs}
 VERSION = 1
 AGGREGATES = ("mean", "median")
 SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
@@ -45,10 +52,10 @@ class RunFacts:
     looks: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
     scores: dict[str, list[float]] | None
     looks: dict[str, Any] | None
-    parts: dict[str, set[str]]
+    parts: Parts
 
 
-def keep(model, opt):
+def keep(model: Any, opt: Namespace) -> None:
     """At the end of a training, on one process: stores what predictions will need. Never stops a run that is done."""
     if not hasattr(model, "predictor"):
         return
@@ -67,7 +74,7 @@ def keep(model, opt):
         log.warning("nothing is kept for intervals and flags of `duiit predict`: %s", error)
 
 
-def of_run(opt, net, device):
+def of_run(opt: Namespace, net: Module, device: torch.device) -> RunFacts:
     """RunFacts of the run that opt.name names, with `net` for its predictor; found now if they are not kept."""
     folder = Path(opt.checkpoints_dir) / opt.name
     epoch = f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
@@ -78,7 +85,7 @@ def of_run(opt, net, device):
     return RunFacts(scores, looks, parts_of(folder, opt) if (folder / splits.NAME).is_file() else {})
 
 
-def _or_none(what, find, *args):
+def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
     try:
         return find(*args)
     except UserError as error:
@@ -88,7 +95,7 @@ def _or_none(what, find, *args):
 
 # -- how far the predictor errs --------------------------------------------------------------------------------------
 
-def _scores(opt, net, device, folder, epoch):
+def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epoch: str) -> dict[str, list[float]]:
     made_with = {**{name: getattr(opt, name) for name in ANSWERS}, "weights": digest(net)}
     path = folder / f"calibration_{epoch}.json"
     kept = _read(path)
@@ -102,7 +109,7 @@ def _scores(opt, net, device, folder, epoch):
     return scores
 
 
-def calibrate(opt, net, device, parts):
+def calibrate(opt: Namespace, net: Module, device: torch.device, parts: Parts) -> dict[str, list[float]]:
     """{aggregate: sorted scores}, one of each labelled patient who is in validation only: of the worst scan, since a
     new patient's scan may be any."""
     scans = [s for s in target_scans(opt) if parts.get(s.patient) == {"val"}]
@@ -113,7 +120,7 @@ def calibrate(opt, net, device, parts):
     return {how: sorted(scores.values()) for how, scores in worst.items()}
 
 
-def _errors(scan, opt, net, device):
+def _errors(scan: Scan, opt: Namespace, net: Module, device: torch.device) -> dict[str, float]:
     """{aggregate: score} of one scan; {} where it has no label or shows nothing."""
     try:
         prepared = read(scan, opt.target, opt.output_nc, opt)
@@ -128,12 +135,12 @@ def _errors(scan, opt, net, device):
     return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
 
 
-def score_of(answer, label, opt):
+def score_of(answer: Any, label: Any, opt: Namespace) -> float:
     """How far an answer is off: |answer - label|, or 1 - the probability of the true class."""
     return 1 - float(answer[opt.facts.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
 
 
-def digest(net):
+def digest(net: Module) -> str:
     """Of the weights themselves: the same however and wherever they are saved."""
     done = hashlib.sha256()
     for name, value in sorted(net.state_dict().items()):
@@ -144,7 +151,7 @@ def digest(net):
 
 # -- what the training scans look like -------------------------------------------------------------------------------
 
-def _looks(opt, folder):
+def _looks(opt: Namespace, folder: Path) -> dict[str, Any]:
     made_with = {name: getattr(opt, name) for name in SLICES}
     path = folder / fingerprint.NAME
     kept = _read(path)
@@ -156,7 +163,7 @@ def _looks(opt, folder):
     return looks
 
 
-def look(opt, parts):
+def look(opt: Namespace, parts: Parts) -> dict[str, Any]:
     """The fingerprint of (a sample of) the target's training scans."""
     scans = [s for s in target_scans(opt) if "train" in parts.get(s.patient, ())]
     chosen = [scans[i] for i in np.unique(np.linspace(0, len(scans) - 1, min(SAMPLE, len(scans))).astype(int))]
@@ -173,7 +180,7 @@ def look(opt, parts):
     return fingerprint.summarise(facts)
 
 
-def facts_of_scan(prepared, opt):
+def facts_of_scan(prepared: PreparedScan, opt: Namespace) -> list[fingerprint.ScanFacts]:
     """[ScanFacts] of a PreparedScan; [] where every slice is empty."""
     used = [prepared.slices[i] for i in used_slices(prepared, opt)]
     return [fingerprint.facts_of(used, ct_window(opt.ct_window))] if used else []
@@ -181,21 +188,21 @@ def facts_of_scan(prepared, opt):
 
 # -- what both need --------------------------------------------------------------------------------------------------
 
-def target_scans(opt):
+def target_scans(opt: Namespace) -> list[Scan]:
     """The target's scans in the run's own data. Raises UserError."""
     if not opt.dataroot or not Path(opt.dataroot).is_dir():
         raise UserError(f"--dataroot {opt.dataroot}: no such folder; say where the run's data are now")
     return own_scans(opt, opt.target)
 
 
-def parts_of(folder, opt):
+def parts_of(folder: Path, opt: Namespace) -> Parts:
     """{patient of the target: {parts of the split that hold images of theirs}}. Raises UserError."""
     if not (folder / splits.NAME).is_file():
         raise UserError(f"{folder}: holds no {splits.NAME}, so who was trained on is not known")
     return splits.patients_parts(folder, opt.target)
 
 
-def _read(path):
+def _read(path: Path) -> dict[str, Any]:
     """What a file of ours holds; {} where there is none, or none that can be used."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
@@ -204,7 +211,7 @@ def _read(path):
         return {}
 
 
-def _keep(path, found, kept, *changing):
+def _keep(path: Path, found: Mapping[str, Any], kept: Mapping[str, Any], *changing: str) -> None:
     """Writes what was found, unless the file has the same under other settings: then this call is the exception."""
     ours, theirs = ({k: v for k, v in f.get("made_with", {}).items() if k not in changing} for f in (found, kept))
     if kept and ours != theirs:

@@ -3,6 +3,8 @@ original, and only then given its name, with a description beside it.
 """
 import logging
 import warnings
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,12 +16,12 @@ from torch import nn
 
 from duiit import __version__
 from duiit.data.preparing import transforms
-from duiit.data.preparing.intensity import PERCENTILES
+from duiit.data.preparing.intensity import PERCENTILES, Intensity
 from duiit.data.readers.slice import DISPLAY, HU
 from duiit.models import networks
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_path, write_json
-from duiit_cli.inference.networks import load_model, own_scans, read, target_intensity
+from duiit_cli.inference.networks import PreparedScan, load_model, own_scans, read, target_intensity
 
 log = logging.getLogger(__name__)
 TOLERANCE = 1e-3            # of the largest value: more means that the file does not hold the same network
@@ -28,7 +30,7 @@ SMALLEST_P = 33             # below, the ResNet ends in a single pixel, of which
 NEEDED = {"onnx": ("onnx", "onnxscript", "onnxruntime")}
 
 
-def export(opt):
+def export(opt: Namespace) -> int:
     missing = [package for package in NEEDED.get(opt.format, ()) if find_spec(package) is None]
     if missing:
         raise UserError(f"--format {opt.format}: {missing[0]} is not installed; pip install \"duiit[export]\"")
@@ -67,11 +69,11 @@ class Part:
 class Translator(nn.Module):
     """A source image in [-1, 1] -> the target image in its own unit: (N, C, H, W) both."""
 
-    def __init__(self, net, intensity):
+    def __init__(self, net: nn.Module, intensity: Intensity) -> None:
         super().__init__()
         self.net, self.low, self.reach = net, intensity.low, (intensity.high - intensity.low) / 2
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         return (self.net(image) + 1) * self.reach + self.low
 
 
@@ -79,11 +81,11 @@ class Reader(nn.Module):
     """A target image (N, C, H, W), in its own unit where there is an `intensity` and else in [-1, 1], -> labels (N,),
     or probabilities of the classes (N, K)."""
 
-    def __init__(self, net, intensity, classes):
+    def __init__(self, net: nn.Module, intensity: Intensity | None, classes: Sequence[str]) -> None:
         super().__init__()
         self.net, self.intensity, self.classes = net, intensity, classes
 
-    def forward(self, image):
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
         if self.intensity is not None:
             low, high = self.intensity.low, self.intensity.high
             image = ((image - low) * (2 / (high - low)) - 1).clamp(-1, 1)
@@ -91,7 +93,7 @@ class Reader(nn.Module):
         return answer.softmax(1) if self.classes else answer
 
 
-def _translator(model, opt):
+def _translator(model: Any, opt: Namespace) -> Part:
     source, intensity = _source(opt), target_intensity(opt)
     multiple = networks.size_multiple(opt.netG)
     smallest = max(2 * multiple, 8)
@@ -109,7 +111,7 @@ def _translator(model, opt):
                 samples, origin, about)
 
 
-def _predictor(model, opt):
+def _predictor(model: Any, opt: Namespace) -> Part:
     images, origin = _real_images(opt, opt.target, opt.output_nc)
     intensity = _fixed_scale(opt, images)
     classes = list(opt.facts.classes) if opt.task == "classification" else []
@@ -129,16 +131,16 @@ def _predictor(model, opt):
                 about["output"]["name"], samples, origin, about)
 
 
-def _source(opt):
+def _source(opt: Namespace) -> str:
     sources = opt.sources.split(",") if opt.sources else []
     source = opt.source or (sources[0] if len(sources) == 1 else None)
-    if source not in sources:
+    if source is None or source not in sources:
         raise UserError(f"--source {source}: the run translates {', '.join(sources)}" if source else
                         f"--source is missing: the run translates {', '.join(sources)}")
     return source
 
 
-def _fixed_scale(opt, images):
+def _fixed_scale(opt: Namespace, images: PreparedScan | None) -> Intensity | None:
     """The target's Intensity where it is the same for every scan (HU, 8-bit display values), else None."""
     intensity = target_intensity(opt) if opt.facts.target_range else images and images.intensity
     return intensity if intensity and intensity.unit in (HU, DISPLAY) else None
@@ -146,26 +148,26 @@ def _fixed_scale(opt, images):
 
 # -- what the user is told -----------------------------------------------------------------------------------------
 
-def _scaling(opt, modality):
+def _scaling(opt: Namespace, modality: str) -> list[str]:
     low, high = PERCENTILES
     return [f"HU images: clip to --ct_window {opt.ct_window} and map it to [-1, 1]; 8-bit images that are no MRI: "
             f"0..255 to [-1, 1]; all others ({modality} in grey values, SUV, …): scan by scan, its {low} and {high} "
             "percentiles over all slices to -1 and 1, clipped"]
 
 
-def _resizing(opt):
+def _resizing(opt: Namespace) -> str:
     size = {"resize_and_crop": f"{opt.load_size}x{opt.load_size}", "crop": "no other size", "none": "no other size"}
     return f"resize to {size.get(opt.preprocess, f'a width of {opt.load_size}')} (bilinear, anti-aliased), do not crop"
 
 
-def _settings(opt):
+def _settings(opt: Namespace) -> dict[str, Any]:
     names = ("preprocess", "load_size", "crop_size", "ct_window", "mri_channel", "slices")
     return {"settings": {name: getattr(opt, name) for name in names}, "percentiles": list(PERCENTILES)}
 
 
 # -- writing and comparing -----------------------------------------------------------------------------------------
 
-def _write(part, kind, file):
+def _write(part: Part, kind: str, file: Path) -> None:
     height, width = (transforms.round_up(n, part.multiple) for n in (part.smallest + 8, part.smallest + 24))
     example = torch.zeros(2, part.channels, height, width).normal_(generator=torch.Generator().manual_seed(0))
     try:
@@ -186,7 +188,7 @@ def _write(part, kind, file):
         raise UserError(f"--format {kind}: torch {torch.__version__} cannot export this network ({reason})") from error
 
 
-def _free(part):
+def _free(part: Part) -> dict[int, Any]:
     """Which sides of the input may be of any length, and of which multiples."""
     step, fewest = part.multiple, -(-part.smallest // part.multiple)
     sides = (torch.export.Dim(name, min=fewest) for name in ("height", "width"))
@@ -194,7 +196,7 @@ def _free(part):
     return {0: torch.export.Dim("batch", min=1), 2: height, 3: width}
 
 
-def _compare(part, kind, file):
+def _compare(part: Part, kind: str, file: Path) -> dict[str, Any]:
     """Runs the file and the original on the same images; UserError where their answers differ."""
     run = {"onnx": _onnx, "torchscript": _torchscript, "pt2": _pt2}[kind](file)
     absolute = relative = 0.0
@@ -213,7 +215,7 @@ def _compare(part, kind, file):
     return {"images": part.origin, "max_abs_difference": absolute, "max_relative_difference": relative}
 
 
-def _batches(part):
+def _batches(part: Part) -> Iterator[torch.Tensor]:
     """The real images, together and alone, and noise of two other sizes."""
     if part.samples:
         same = [s for s in part.samples if s.shape == part.samples[0].shape]
@@ -226,7 +228,7 @@ def _batches(part):
         yield torch.rand(number, part.channels, *size, generator=drawn) * (high - low) + low
 
 
-def _onnx(file):
+def _onnx(file: Path) -> Callable[[torch.Tensor], Any]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -235,18 +237,18 @@ def _onnx(file):
     return lambda batch: session.run(None, {"image": batch.numpy()})[0]
 
 
-def _torchscript(file):
+def _torchscript(file: Path) -> Callable[[torch.Tensor], Any]:
     return torch.jit.load(str(file))
 
 
-def _pt2(file):
+def _pt2(file: Path) -> Callable[[torch.Tensor], Any]:
     with open(file, "rb") as stream:
         return torch.export.load(stream).module()
 
 
 # -- images to compare on ------------------------------------------------------------------------------------------
 
-def _real_images(opt, modality, channels):
+def _real_images(opt: Namespace, modality: str, channels: int) -> tuple[PreparedScan | None, str]:
     """(a PreparedScan of the run's data cut to a few images, where it comes from); (None, "seeded noise") without."""
     noise = None, "seeded noise"
     if not opt.dataroot or not Path(opt.dataroot).is_dir():
@@ -260,5 +262,5 @@ def _real_images(opt, modality, channels):
     return (found, f"{len(found.images)} real images of {found.scan.root} and seeded noise") if found.images else noise
 
 
-def _padded(image, multiple, smallest):
+def _padded(image: np.ndarray, multiple: int, smallest: int) -> np.ndarray:
     return transforms.pad_to(image, *(transforms.round_up(max(n, smallest), multiple) for n in image.shape[-2:]))

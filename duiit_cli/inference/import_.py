@@ -2,8 +2,11 @@
 model it belongs to and written into a new run, which appears whole or not at all.
 """
 import logging
+from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -11,6 +14,7 @@ from duiit import __version__
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of, typical_range
+from duiit.data.preparing.cohort import Row
 from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.slice import DISPLAY, GREY, HU
 from duiit.data.unaligned_dataset import SIDES
@@ -25,7 +29,7 @@ from duiit.util.files import atomic_folder
 log = logging.getLogger(__name__)
 
 
-def import_networks(opt):
+def import_networks(opt: Namespace) -> int:
     run = Path(opt.checkpoints_dir) / opt.name
     if (run / run_file.NAME).is_file():
         raise UserError(f"--name {opt.name}: {run} already holds a run; give another --name, or remove the folder")
@@ -44,7 +48,7 @@ def import_networks(opt):
     return 0
 
 
-def _files(opt):
+def _files(opt: Namespace) -> dict[str, Path]:
     epoch = f"iter_{opt.load_iter}" if opt.load_iter else opt.epoch
     files = networks_in(opt.from_dir, epoch)
     if not files:
@@ -54,7 +58,7 @@ def _files(opt):
     return files
 
 
-def _state(path):
+def _state(path: Path) -> architecture.State:
     state = checkpoint.load(path)
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         raise UserError(f"{path}: holds no state dict of a network")
@@ -63,7 +67,7 @@ def _state(path):
 
 # -- which networks they are ---------------------------------------------------------------------------------------
 
-def _recognise(opt, states, files):
+def _recognise(opt: Namespace, states: Mapping[str, architecture.State], files: Mapping[str, Path]) -> None:
     """Fills in the network options that were not given: from the weights, and where these are silent by default."""
     found = {}
     for name in sorted(states, reverse=True):               # G_A comes last of the generators: its channels count
@@ -81,7 +85,7 @@ def _recognise(opt, states, files):
             setattr(opt, name, value)
 
 
-def _critic(state, file):
+def _critic(state: architecture.State, file: Path) -> dict[str, Any]:
     found = architecture.of_critic(state)
     if not found:
         raise UserError(f"{file}: holds no critic of the toolkit (its first key is {next(iter(state), 'missing')}); "
@@ -89,7 +93,7 @@ def _critic(state, file):
     return found
 
 
-def _predictor(opt, state, file):
+def _predictor(opt: Namespace, state: architecture.State, file: Path) -> dict[str, Any]:
     found = architecture.of_predictor(state)
     if not found:
         raise UserError(f"{file}: holds no ResNet with a last layer, as torchvision's or ours (its first key is "
@@ -105,7 +109,8 @@ def _predictor(opt, state, file):
     return {**found, "output_nc": found["channels"]}
 
 
-def _networks(opt, files, states, folder):
+def _networks(opt: Namespace, files: Mapping[str, Path], states: Mapping[str, architecture.State],
+              folder: Path) -> list[str]:
     """Checks every network by loading it, and writes it into the run's folder; their names."""
     model = create_model(opt)
     missing = [name for name in model.model_names if name not in files]
@@ -124,7 +129,7 @@ def _networks(opt, files, states, folder):
     return list(nets)
 
 
-def _load(net, file, state):
+def _load(net: torch.nn.Module, file: Path, state: architecture.State) -> None:
     if isinstance(net, networks.PredictorNet) and "backbone.conv1.weight" not in state:
         net.load_pretrained(state, str(file))               # torchvision's keys, and images in ImageNet's units
     else:
@@ -133,7 +138,7 @@ def _load(net, file, state):
 
 # -- what they work on ---------------------------------------------------------------------------------------------
 
-def _name_sides(opt):
+def _name_sides(opt: Namespace) -> None:
     """Which images are the source and which the target. Without a word on it they are the toolkit's A and B."""
     if opt.dataset_mode == "unaligned" and (opt.sources or opt.target):
         opt.dataset_mode = "cross_modality"
@@ -147,7 +152,7 @@ def _name_sides(opt):
         opt.sources = ""
 
 
-def _describe_data(opt, folder):
+def _describe_data(opt: Namespace, folder: Path) -> None:
     """What training would have noted of its data: the target's range, and who may be tested on."""
     opt.facts = replace(opt.facts, target_range=_range_without_data(opt))
     if not opt.dataroot or opt.dataset_mode not in ("unaligned", "cross_modality", "labelled"):
@@ -161,7 +166,7 @@ def _describe_data(opt, folder):
                     "some were, say so in %s", opt.dataroot, Path(opt.checkpoints_dir, opt.name, splits.NAME))
 
 
-def _range_without_data(opt):
+def _range_without_data(opt: Namespace) -> tuple[float, float, str]:
     """(low, high, unit) as --target_range says, or as is usual for the target."""
     if opt.target_range is not None:
         low, high = opt.target_range
@@ -170,7 +175,7 @@ def _range_without_data(opt):
     return (window.low, window.high, HU) if opt.target == "ct" else (0.0, 255.0, DISPLAY)
 
 
-def _rows(opt, modality):
+def _rows(opt: Namespace, modality: str) -> list[Row]:
     channels = opt.output_nc if modality == opt.target else opt.input_nc
     if opt.dataset_mode == "unaligned":
         return SIDES[modality](opt, opt.dataroot, channels).rows
@@ -180,7 +185,7 @@ def _rows(opt, modality):
     return loader_of(modality)(opt, folder, channels).rows
 
 
-def _options(opt):
+def _options(opt: Namespace) -> Namespace:
     """The options that the run remembers: not those of use to the import alone, nor those that became facts."""
     opt.imported_from = str(Path(opt.from_dir).resolve())
     for name in ("from_dir", "fallbacks", "classes", "target_range"):

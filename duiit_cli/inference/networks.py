@@ -1,9 +1,13 @@
 """Running trained networks over scans and prepared slices: what test, translate and predict share."""
+from argparse import Namespace
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import Module
 
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
@@ -15,7 +19,7 @@ from duiit.models import create_model, networks
 from duiit.util.errors import UserError
 
 
-def load_model(opt, needs):
+def load_model(opt: Namespace, needs: str | None) -> Any:
     """The run's model, ready to use: weights loaded, in eval mode. needs: "translator", "predictor" or None."""
     model = create_model(opt)
     if needs:
@@ -25,19 +29,19 @@ def load_model(opt, needs):
     return model
 
 
-def refuse_without(model, needs, opt):
+def refuse_without(model: Any, needs: str, opt: Namespace) -> None:
     """Raises UserError where the run's model has no "translator" or "predictor"."""
     if not hasattr(model, needs):
         raise UserError(f"--name {opt.name}: a run of --model {opt.model} has no {needs}")
 
 
-def target_intensity(opt):
+def target_intensity(opt: Namespace) -> Intensity:
     """How the target's [-1, 1] goes back to its unit: the CT window, or the median range of the training scans."""
     low, high, unit = opt.facts.need("target_range")
     return ct_window(opt.ct_window) if unit == HU else Intensity(low, high, unit)
 
 
-def own_scans(opt, modality):
+def own_scans(opt: Namespace, modality: str) -> list[Scan]:
     """The labelled scans of one modality in the run's own data, under --dataroot. Raises UserError."""
     root = Path(opt.dataroot)
     if opt.dataset_mode == "unaligned":
@@ -55,7 +59,7 @@ class PreparedScan:
     intensity: Intensity
 
 
-def read(scan, modality, channels, opt):
+def read(scan: Scan, modality: str, channels: int, opt: Namespace) -> PreparedScan:
     """Reads and prepares one scan just as training does, without the crop and the flip."""
     loader = loader_of(modality)
     done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), ct_window(opt.ct_window), channels, opt)
@@ -64,7 +68,7 @@ def read(scan, modality, channels, opt):
 
 
 @torch.no_grad()
-def translate(net, images, opt, device):
+def translate(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> list[np.ndarray]:
     """Images (C, H, W) in [-1, 1] of any one size -> translated ones of the same size, in batches.
 
     Each is padded with background to a size that the generator takes and cropped back, so that anatomy keeps the scale
@@ -83,7 +87,7 @@ def translate(net, images, opt, device):
 
 
 @torch.no_grad()
-def predict(net, images, opt, device):
+def predict(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
     """Images (C, H, W) in [-1, 1] -> (N,) labels, or (N, K) class probabilities, as float64."""
     if not images:
         return np.zeros((0, len(opt.facts.classes))) if opt.task == "classification" else np.zeros(0)

@@ -5,12 +5,19 @@ The columns are described in docs/predicting.md. What makes intervals and flags 
 import csv
 import logging
 import sys
+from argparse import Namespace
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import Module
 
 from duiit.data.checking.fingerprint import ScanFacts, unlike
 from duiit.data.modality_dataset import loader_of
-from duiit.data.readers.slice import Slice
+from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
 from duiit.util.files import write_csv, write_json
@@ -25,7 +32,7 @@ log = logging.getLogger(__name__)
 UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike training", "not judged"
 
 
-def predict_scans(opt):
+def predict_scans(opt: Namespace) -> int:
     """What `duiit predict` does. Exit status 0, or 2 where some scan could not be read (the others' rows are written
     all the same)."""
     rows, unreadable = predictions(opt, load_model(opt, "predictor"))
@@ -36,7 +43,7 @@ def predict_scans(opt):
     return 2 if unreadable else 0
 
 
-def predictions(opt, model):
+def predictions(opt: Namespace, model: Any) -> tuple[list[dict[str, Any]], int]:
     """(rows, how many scans could not be read): the table of `duiit predict`, a dict a row, by the run's model."""
     scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
     net = model.predictor()
@@ -50,7 +57,7 @@ def predictions(opt, model):
     return rows, len(unreadable)
 
 
-def write_rows(rows, path):
+def write_rows(rows: list[dict[str, Any]], path: str) -> None:
     """As JSON where the name ends so, else as CSV."""
     write_json(path, rows) if path.lower().endswith(".json") else write_csv(path, rows)
     log.info("%d rows written to %s", len(rows), path)
@@ -59,16 +66,16 @@ def write_rows(rows, path):
 @dataclass
 class Result:
     """One scan: its slices' answers (N,) or (N, K) and the slices they are of, its label, or why there is none."""
-    scan: object
-    answers: object = None
+    scan: Scan
+    answers: np.ndarray | None = None
     slices: list[Slice] = field(default_factory=list)
-    label: object = None
+    label: Label = None
     facts: list[ScanFacts] = field(default_factory=list)       # its ScanFacts, if it shows anything
     flag: str = ""
     reason: str = ""
 
 
-def examine(scan, net, opt, device):
+def examine(scan: Scan, net: Module, opt: Namespace, device: torch.device) -> Result:
     """Reads one scan and asks the predictor."""
     try:
         prepared = read(scan, opt.target, opt.output_nc, opt)
@@ -85,7 +92,7 @@ def examine(scan, net, opt, device):
     return result
 
 
-def _refuse_nothing(results, unreadable, opt):
+def _refuse_nothing(results: Sequence[Result], unreadable: Sequence[Result], opt: Namespace) -> None:
     """UserError where there is no answer at all; else each unreadable scan gets its line."""
     if len(unreadable) == len(results):
         several = f" (and so on: none of {len(results)} scans can be read)" if len(results) > 1 else ""
@@ -99,7 +106,7 @@ def _refuse_nothing(results, unreadable, opt):
 
 # -- one row a scan ----------------------------------------------------------------------------------------------
 
-def scan_rows(results, net, opt, device):
+def scan_rows(results: Sequence[Result], net: Module, opt: Namespace, device: torch.device) -> list[dict[str, Any]]:
     run = calibration.of_run(opt, net, device)
     limit = _limit(run, opt)
     rows = [_scan_row(r, run, limit, opt) for r in results]
@@ -107,7 +114,7 @@ def scan_rows(results, net, opt, device):
     return rows
 
 
-def _limit(run, opt):
+def _limit(run: calibration.RunFacts, opt: Namespace) -> float | None:
     """The largest score that the interval allows; None, with the reason in a line, where there can be no interval."""
     if not opt.interval or run.scores is None:
         return None
@@ -120,7 +127,7 @@ def _limit(run, opt):
     return limit
 
 
-def _scan_row(r, run, limit, opt):
+def _scan_row(r: Result, run: calibration.RunFacts, limit: float | None, opt: Namespace) -> dict[str, Any]:
     answer = None if r.answers is None else of_scan(r.answers, opt.aggregate)
     flag, reason = _judged(r, run)
     parts = run.parts.get(r.scan.patient, ())
@@ -130,7 +137,7 @@ def _scan_row(r, run, limit, opt):
             "file": str(r.scan.files[0] if len(r.scan.files) == 1 else r.scan.files[0].parent)}
 
 
-def _judged(r, run):
+def _judged(r: Result, run: calibration.RunFacts) -> tuple[str, str]:
     """(flag, reason): reading's own verdict, else whether the scan looks like those the run was trained on."""
     if r.flag or not r.facts:
         return r.flag, r.reason
@@ -140,7 +147,7 @@ def _judged(r, run):
     return (UNLIKE, "; ".join(reasons)) if reasons else ("", "")
 
 
-def _answer(answer, answers, opt):
+def _answer(answer: Any, answers: Any, opt: Namespace) -> dict[str, Any]:
     """prediction and spread (standard deviation over slices); of classes also the probability of each."""
     if opt.task == "classification":
         best = None if answer is None else int(answer.argmax())
@@ -153,15 +160,16 @@ def _answer(answer, answers, opt):
     return {"prediction": round(answer, 3), "spread": round(float(answers.std()), 3)}
 
 
-def _interval(answer, limit, opt):
+def _interval(answer: Any, limit: float | None, opt: Namespace) -> dict[str, Any]:
     """lower and upper end; of classes the set that holds the true one, with ; between the names."""
-    known = answer is not None and limit is not None
+    if answer is None or limit is None:
+        return {"set": None} if opt.task == "classification" else {"lower": None, "upper": None}
     if opt.task == "classification":
-        return {"set": ";".join(opt.facts.classes[k] for k in prediction_set(answer, limit)) if known else None}
-    return {"lower": round(answer - limit, 3) if known else None, "upper": round(answer + limit, 3) if known else None}
+        return {"set": ";".join(opt.facts.classes[k] for k in prediction_set(answer, limit))}
+    return {"lower": round(answer - limit, 3), "upper": round(answer + limit, 3)}
 
 
-def _error(answer, label, opt):
+def _error(answer: Any, label: Any, opt: Namespace) -> float | None:
     """prediction - label; of classes 0 where it is right and 1 where it is wrong. None where either is missing."""
     if answer is None or label is None:
         return None
@@ -172,10 +180,12 @@ def _error(answer, label, opt):
 
 # -- one row a slice ---------------------------------------------------------------------------------------------
 
-def slice_rows(results, opt):
+def slice_rows(results: Iterable[Result], opt: Namespace) -> list[dict[str, Any]]:
     """One row a slice, numbered from 1 in anatomical order."""
     rows = []
-    for r in (r for r in results if r.answers is not None):
+    for r in results:
+        if r.answers is None:
+            continue
         for s, answer in zip(r.slices, r.answers, strict=True):
             answer = answer if opt.task == "classification" else float(answer)
             values = {k: v for k, v in _answer(answer, r.answers, opt).items() if k != "spread"}
@@ -184,7 +194,7 @@ def slice_rows(results, opt):
     return rows
 
 
-def print_csv(rows):
+def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)

@@ -1,5 +1,8 @@
 """The lines under a table of predictions: how large the errors are where labels are known, and what was flagged."""
 import logging
+from argparse import Namespace
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from duiit.util import metrics
 from duiit.util.problems import counted
@@ -8,7 +11,7 @@ log = logging.getLogger(__name__)
 SEEN = {"train", "val"}
 
 
-def report(rows, opt):
+def report(rows: Sequence[Mapping[str, Any]], opt: Namespace) -> None:
     """Says what the rows come to. Scans of patients that the run was trained or tuned on are counted apart: how well
     their labels are known says nothing of a new patient's."""
     flagged = [r for r in rows if r["flag"]]
@@ -26,7 +29,7 @@ def report(rows, opt):
                     summary(seen, opt))
 
 
-def summary(rows, opt):
+def summary(rows: Sequence[Mapping[str, Any]], opt: Namespace) -> str:
     """`12 scans of 10 patients: MAE 6.1, RMSE 7.9, bias -1.2; 11 labels (92 %) are in the 90 % interval`."""
     if opt.task == "classification":
         found = metrics.classification_errors([r["prediction"] for r in rows], [r["label"] for r in rows])
@@ -40,6 +43,6 @@ def summary(rows, opt):
     return f"{scans}: {errors}{_coverage(held, opt) if held else ''}"
 
 
-def _coverage(held, opt):
+def _coverage(held: Sequence[bool], opt: Namespace) -> str:
     where = "set" if opt.task == "classification" else "interval"
     return f"; {sum(held)} of {len(held)} labels ({sum(held) / len(held):.0%}) are in the {opt.interval:.0%} {where}"

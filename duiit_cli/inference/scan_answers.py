@@ -1,15 +1,22 @@
 """From a scan's slices to one answer: which slices are asked, and how their answers become the scan's."""
+from argparse import Namespace
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
+import torch
+from torch.nn import Module
 
-from duiit_cli.inference.networks import predict
+from duiit.data.readers.slice import Label
+from duiit_cli.inference.networks import PreparedScan, predict
 
 
-def used_slices(prepared, opt):
+def used_slices(prepared: PreparedScan, opt: Namespace) -> list[int]:
     """Indices of the slices of a PreparedScan that say something."""
     return [i for i, empty in enumerate(prepared.empty) if opt.keep_empty or not empty]
 
 
-def slice_answers(net, images, opt, device):
+def slice_answers(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
     """(N,) labels or (N, K) class probabilities, of images that may differ in size (--preprocess none)."""
     shapes = dict.fromkeys(image.shape for image in images)
     if len(shapes) < 2:
@@ -19,13 +26,13 @@ def slice_answers(net, images, opt, device):
     return answers[np.argsort(np.concatenate(places))]
 
 
-def of_scan(answers, aggregate):
+def of_scan(answers: np.ndarray, aggregate: str) -> Any:
     """Mean or median over slices: (N,) -> a number; (N, K) -> (K,) probabilities, which sum up to 1."""
     together = (np.median if aggregate == "median" else np.mean)(answers, axis=0)
     return together / together.sum() if together.ndim else float(together)
 
 
-def label_of(prepared, used):
+def label_of(prepared: PreparedScan, used: Iterable[int]) -> Label:
     """The scan's label; None where it has none, or where its slices have different ones."""
     labels = {prepared.slices[i].label for i in used} - {None}
     if len(labels) == 1:

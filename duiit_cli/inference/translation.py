@@ -2,16 +2,22 @@
 labels."""
 import hashlib
 import logging
+from argparse import Namespace
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import Module
 
 from duiit import __version__
 from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing.intensity import Intensity
 from duiit.data.preparing.transforms import blend_neighbours, resize
 from duiit.data.readers.labels import WRITTEN
-from duiit.data.readers.slice import HU, Label
+from duiit.data.readers.slice import HU, Label, Scan, Slice
 from duiit.data.writing.dicom import SeriesIdentity, write_dicom
 from duiit.data.writing.images import write_scan
 from duiit.util.errors import UserError
@@ -20,10 +26,11 @@ from duiit.util.progress import track
 from duiit_cli.inference.networks import load_model, read, target_intensity, translate
 
 log = logging.getLogger(__name__)
+Writer = Callable[[Path, Scan, list[Slice], list[np.ndarray]], list[tuple[str, str, Label]]]
 VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
-def translate_scans(opt, model=None):
+def translate_scans(opt: Namespace, model: Any = None) -> None:
     """What `duiit translate` does. model: the run's, where it is loaded already."""
     source = source_of(opt)
     scans = loader_of(source).find_scans(Path(opt.input), opt)
@@ -40,7 +47,7 @@ def translate_scans(opt, model=None):
     log.info("%d files of %d scans written to %s, %d without a label", len(rows), len(scans), opt.output, unlabelled)
 
 
-def source_of(opt):
+def source_of(opt: Namespace) -> str:
     """The source modality that --input holds: --source, the run's only one, or the input folder's own name."""
     sources = opt.sources.split(",") if opt.sources else []
     if not sources:
@@ -58,7 +65,8 @@ def source_of(opt):
     return name
 
 
-def translate_scan(net, scan, source, opt, device):
+def translate_scan(net: Module, scan: Scan, source: str, opt: Namespace,
+                   device: torch.device) -> tuple[list[Slice], list[np.ndarray]]:
     """(slices, images): the scan's Slice records and, for each, its translation (C, H, W) in [-1, 1]."""
     prepared = read(scan, source, opt.input_nc, opt)
     slices = prepared.slices
@@ -71,7 +79,7 @@ def translate_scan(net, scan, source, opt, device):
     return [slices[n] for n in kept], [images[n] for n in kept]
 
 
-def writer_of(opt, intensity):
+def writer_of(opt: Namespace, intensity: Intensity) -> Writer:
     """The function (folder, scan, slices, images) -> [(file, patient, label)] that writes --format."""
     if opt.format != "dicom":
         return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format)
@@ -81,14 +89,15 @@ def writer_of(opt, intensity):
     return partial(_write_dicom, intensity=intensity, identity=_identity(opt), keep_identity=opt.keep_identity)
 
 
-def _write_dicom(folder, scan, slices, images, intensity, identity, keep_identity):
+def _write_dicom(folder: Path, scan: Scan, slices: list[Slice], images: Sequence[np.ndarray], intensity: Intensity,
+                 identity: SeriesIdentity, keep_identity: bool) -> list[tuple[str, str, Label]]:
     if images[0].shape[0] != 1:
         raise UserError(f"--format dicom: holds 1 channel, not {images[0].shape[0]}; give --format tiff or npy")
     volume = intensity.restore(np.stack(images)[:, 0])
     return write_dicom(folder, scan, slices, volume, identity=identity, keep_identity=keep_identity)
 
 
-def _identity(opt):
+def _identity(opt: Namespace) -> SeriesIdentity:
     """What synthetic series are named after: the same weights and settings make the same series again."""
     digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
     for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):

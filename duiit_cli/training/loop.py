@@ -9,12 +9,17 @@ import logging
 import math
 import signal
 import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
+from typing import Any, Self
 
 from duiit import __version__
-from duiit.data import create_dataset
+from duiit.data import CustomDatasetDataLoader, create_dataset
 from duiit.models import create_model
+from duiit.models.base_model import BaseModel
 from duiit.options import run_file
 from duiit.util import checkpoint, distributed
 from duiit.util.errors import UserError
@@ -31,7 +36,7 @@ from duiit_cli.training.run_folder import claimed
 log = logging.getLogger(__name__)
 
 
-def train(opt):
+def train(opt: Namespace) -> int:
     """Trains the run that `opt` describes. Returns the exit status: 0, or 128 + signal where one stopped it."""
     folder = Path(opt.checkpoints_dir) / opt.name
     with distributed.joined(opt), claimed(folder):
@@ -40,7 +45,7 @@ def train(opt):
         return _train(opt, folder)
 
 
-def _train(opt, folder):
+def _train(opt: Namespace, folder: Path) -> int:
     states = StateFiles(folder, opt.keep)
     path, opt.continue_train = distributed.from_main(lambda: starting_point(opt, folder, states))
     state = checkpoint.load(path) if path else None
@@ -67,23 +72,24 @@ def _train(opt, folder):
         handler.close()
 
 
-def _run(opt, folder, dataset, model, states, state):
+def _run(opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: BaseModel, states: StateFiles,
+         state: Mapping[str, Any] | None) -> int:
     with _stop_signals() as stop:
         return TrainingRun(opt, folder, dataset, model, states, stop).go(state)
 
 
-def _readable(opt):
+def _readable(opt: Namespace) -> str:
     values = {k: v for k, v in {**vars(opt), **opt.facts.said()}.items() if k != "facts"}
     width = max(map(len, values))
     return "".join(f"{k:>{width}}: {v}\n" for k, v in sorted(values.items()))
 
 
 @contextmanager
-def _stop_signals():
+def _stop_signals() -> Iterator[dict[str, int]]:
     """Yields a dict that receives the signal which asks to stop; a second Ctrl-C stops at once."""
     stop: dict[str, int] = {}
 
-    def ask(number, frame):
+    def ask(number: int, frame: FrameType | None) -> None:
         # One Ctrl-C reaches a launched process twice: from the terminal and from its launcher.
         if stop and number == signal.SIGINT and not distributed.launched():
             raise KeyboardInterrupt
@@ -102,7 +108,7 @@ def _stop_signals():
             signal.signal(number, handler)
 
 
-def balance(losses):
+def balance(losses: Mapping[str, float]) -> dict[str, float]:
     """{"balance": the critics' mean loss by the generators' mean adversarial loss}: with LSGAN 1 where neither wins,
     and towards 0 as the critics do. Nothing where no D_<x> and G_<x> go together."""
     pairs = [(losses[k], losses[f"G_{k[2:]}"]) for k in losses if k.startswith("D_") and f"G_{k[2:]}" in losses]
@@ -113,20 +119,21 @@ def balance(losses):
 class _Unwatched:
     """Stands for progress and logs in the processes that show and write nothing."""
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Callable[..., None]:
         return lambda *args, **kwargs: None
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc_info):
+    def __exit__(self, *exc_info: object) -> None:
         return None
 
 
 class TrainingRun:
     """Where a run stands (epoch, batches of it done, steps in all) and how it goes on."""
 
-    def __init__(self, opt, folder, dataset, model, states, stop):
+    def __init__(self, opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: BaseModel,
+                 states: StateFiles, stop: dict[str, int]) -> None:
         self.opt, self.folder, self.dataset, self.model = opt, folder, dataset, model
         self.states, self.stop = states, stop
         self.epoch, self.batches_done, self.steps = opt.epoch_count, 0, 0
@@ -143,7 +150,7 @@ class TrainingRun:
 
     # -- the run -----------------------------------------------------------------------------------------------
 
-    def go(self, state=None):
+    def go(self, state: Mapping[str, Any] | None = None) -> int:
         """Trains to the end, from the training state `state` if there is one. Returns the exit status."""
         main = distributed.is_main()
         self.visualizer = Visualizer(self.opt) if main else _Unwatched()
@@ -159,16 +166,16 @@ class TrainingRun:
                 self._one_epoch(progress)
         return self._end()
 
-    def _will_validate(self):
+    def _will_validate(self) -> bool:
         if self.validation is None or not self.model.validates:
             return False
         rows = getattr(getattr(self.validation, "dataset", None), "rows", None)
         return rows is None or any(row.label is not None for row in rows)       # a plug-in's are not known
 
-    def finished(self):
+    def finished(self) -> bool:
         return bool(self.stop) or 0 < self.opt.max_steps <= self.steps or 0 < self.opt.early_stop <= self.stale
 
-    def _one_epoch(self, progress):
+    def _one_epoch(self, progress: TrainProgress | _Unwatched) -> None:
         progress.start_epoch(self.epoch)
         progress.advance(self.batches_done * self.opt.batch_size)
         self.visualizer.reset()
@@ -187,7 +194,7 @@ class TrainingRun:
                 break
             began = time.monotonic()
 
-    def _step(self, batch):
+    def _step(self, batch: dict[str, Any]) -> None:
         self.guard.before_step()
         self.model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
         self.model.measuring = (self.steps + 1) % self.opt.print_freq == 0
@@ -197,7 +204,7 @@ class TrainingRun:
         self.batches_done += 1
         self.guard.after_step(batch, f"epoch {self.epoch}, step {self.steps}")
 
-    def _agree(self):
+    def _agree(self) -> int:
         """All processes do the same: where one met a number that is not finite, was asked to stop, or finds that it is
         time to save. Returns the last."""
         wrong = self.guard.found()
@@ -212,35 +219,35 @@ class TrainingRun:
             self.stop["signal"] = stop
         return overdue
 
-    def _save_if_due(self, overdue):
+    def _save_if_due(self, overdue: int) -> None:
         by_steps = self.steps % self.opt.save_latest_freq == 0
         if by_steps and self.opt.save_by_iter:
             self.save(f"iter_{self.steps}")
         elif (by_steps or overdue) and self.saved_place != (self.epoch, self.batches_done):
             self.save("latest")
 
-    def _losses(self):
+    def _losses(self) -> dict[str, float]:
         losses = distributed.mean(self.model.get_current_losses())
         return {**losses, **self.model.get_current_norms(), **balance(losses)}
 
-    def _watch(self, progress, computing, waiting):
+    def _watch(self, progress: TrainProgress | _Unwatched, computing: float, waiting: float) -> None:
         opt, steps = self.opt, self.steps
         due = steps % opt.print_freq == 0
         losses = self._losses() if due or steps == 1 else None
         progress.advance(opt.batch_size, losses)
-        if due:
+        if due and losses is not None:
             self._log_losses(losses, computing / opt.batch_size, waiting)
         save = steps % opt.update_html_freq == 0
         if save or steps % opt.display_freq == 0 or self.batches_done == 1:
             self.model.compute_visuals()
             self.visualizer.display_current_results(self.model.get_current_visuals(), self.epoch, steps, save)
 
-    def _log_losses(self, losses, computing=0.0, waiting=0.0):
+    def _log_losses(self, losses: Mapping[str, float], computing: float = 0.0, waiting: float = 0.0) -> None:
         done = self.batches_done * self.opt.batch_size
         self.visualizer.print_current_losses(self.epoch, done, losses, computing, waiting, self.steps)
         self.visualizer.plot_current_losses(self.epoch, self.batches_done / self.dataset.batches, losses)
 
-    def _end_epoch(self):
+    def _end_epoch(self) -> None:
         better = self._validate()
         self.model.update_learning_rate()
         done, self.epoch, self.batches_done = self.epoch, self.epoch + 1, 0
@@ -248,11 +255,12 @@ class TrainingRun:
         if better or due:
             self.save("latest", *(["best"] if better else []), *([str(done)] if due else []))
 
-    def _validate(self):
+    def _validate(self) -> bool:
         """True where the validation error is the smallest so far."""
-        if self.validation is None or self.epoch % self.opt.val_freq:
+        validation = self.validation
+        if validation is None or self.epoch % self.opt.val_freq:
             return False
-        errors = distributed.from_main(lambda: self.model.validate(self.validation))
+        errors = distributed.from_main(lambda: self.model.validate(validation))
         if not errors:
             return False
         name, value = next(iter(errors.items()))
@@ -264,7 +272,7 @@ class TrainingRun:
             log.debug("epoch %d: %s %.4g, the best so far", self.epoch, name, value)
         return better
 
-    def _end(self):
+    def _end(self) -> int:
         if self.saved_place != (self.epoch, self.batches_done):
             self.save("latest")
         self.visualizer.close()
@@ -281,14 +289,14 @@ class TrainingRun:
         log.info("trained %d steps; the run is in %s", self.steps, self.folder)
         return 0
 
-    def _how_to_go_on(self):
+    def _how_to_go_on(self) -> str:
         where = self.opt.checkpoints_dir
         where = "" if where == "./checkpoints" else f" --checkpoints_dir {where}"
         return f"duiit train --name {self.opt.name}{where} --continue_train"
 
     # -- saving and resuming -----------------------------------------------------------------------------------
 
-    def save(self, *suffixes):
+    def save(self, *suffixes: str) -> None:
         """The weights for use under these names, and then the training state: what it says was done is on the disk."""
         self.guard.wait()
         wrong = self.guard.found()
@@ -307,14 +315,14 @@ class TrainingRun:
         self.saved_at = time.monotonic()
         self.saved_place: tuple[int, int] | None = self.epoch, self.batches_done
 
-    def _state(self, own):
+    def _state(self, own: Sequence[Any]) -> dict[str, Any]:
         weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}
         return {"epoch": self.epoch, "batches_done": self.batches_done, "steps": self.steps, "best": self.best,
                 "stale": self.stale, "skipped": [self.guard.skipped, self.guard.in_a_row],
                 "images": len(self.dataset), "logged": self.visualizer.logged(), "weights": weights,
                 "model": self.model.training_state(), "ranks": own}
 
-    def _take_up(self, state):
+    def _take_up(self, state: Mapping[str, Any]) -> None:
         for name, weights in state["weights"].items():
             self.model.net(name).load_state_dict(weights)
         self.model.load_training_state(state["model"])

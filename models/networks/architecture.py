@@ -3,12 +3,18 @@
 Each function answers with the options that a network of this project or of the toolkit must have been made with, and
 with {} where the keys are not of such a network.
 """
+from collections.abc import Mapping
+from typing import Any
+
+import torch
 from torchvision.models.resnet import Bottleneck
 
 from duiit.models.networks.predictors import _ARCHITECTURES, SMALL
 
+State = Mapping[str, torch.Tensor]
 
-def of_generator(state):
+
+def of_generator(state: State) -> dict[str, Any]:
     """netG, ngf, input_nc, output_nc, norm, upsample and, for a ResNet, no_dropout."""
     unet = "model.model.0.weight" in state
     first = "model.model.0" if unet else "model.1"
@@ -23,7 +29,7 @@ def of_generator(state):
             "norm": _norm(state, f"{first}.bias")}
 
 
-def _resnet(state):
+def _resnet(state: State) -> dict[str, Any]:
     blocks = sorted({int(key.split(".")[1]) for key in state if ".conv_block." in key})
     if not blocks:
         return {}
@@ -34,14 +40,14 @@ def _resnet(state):
             convolutions, "upsample": "resize" if resized else "transposed"}
 
 
-def _unet(state):
+def _unet(state: State) -> dict[str, Any]:
     downs = len(_convolutions(state)) // 2
     name = {7: "unet_128", 8: "unet_256"}.get(downs)
     resized = "model.model.3.2.weight" in state
     return {"netG": name, "upsample": "resize" if resized else "transposed"} if name else {}
 
 
-def of_critic(state):
+def of_critic(state: State) -> dict[str, Any]:
     """netD, n_layers_D, ndf, norm, and `channels`, those of the images that it judges."""
     pixel = "net.0.weight" in state
     weight = state.get("net.0.weight" if pixel else "model.0.weight")
@@ -55,7 +61,7 @@ def of_critic(state):
     return {"netD": "basic" if layers == 3 else "n_layers", "n_layers_D": layers, **found}
 
 
-def of_predictor(state):
+def of_predictor(state: State) -> dict[str, Any]:
     """netP, task, `channels`, and `outputs`, the number of them. Also for torchvision's own ResNets."""
     state = {key.removeprefix("backbone."): value for key, value in state.items()}
     head = state.get("head.weight", state.get("fc.weight"))
@@ -72,11 +78,11 @@ def of_predictor(state):
             "channels": state["conv1.weight"].shape[1], "outputs": len(head)}
 
 
-def _convolutions(state, prefix=""):
+def _convolutions(state: State, prefix: str = "") -> set[str]:
     return {key for key, value in state.items() if key.startswith(prefix) and value.ndim == 4}
 
 
-def _norm(state, bias):
+def _norm(state: State, bias: str) -> str:
     """Convolutions before an instance norm have a bias, those before a batch norm have none (see norm.needs_bias)."""
     if bias in state:
         return "instance"

@@ -1,14 +1,18 @@
 """Critics: PatchGAN and its 1x1 variant. They answer with a map of scores, one a patch, without a sigmoid."""
+from collections.abc import Sequence
+
+import torch
 from torch import nn
 
 from duiit.models.networks.init import init_net
-from duiit.models.networks.norm import get_norm_layer, needs_bias
+from duiit.models.networks.norm import NormLayer, get_norm_layer, needs_bias
 from duiit.util.errors import UserError
 
 CRITICS = ("basic", "n_layers", "pixel")
 
 
-def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal", init_gain=0.02, gpu_ids=()):
+def define_D(input_nc: int, ndf: int, netD: str, n_layers_D: int = 3, norm: str = "batch", init_type: str = "normal",
+             init_gain: float = 0.02, gpu_ids: Sequence[int] = ()) -> nn.Module:
     """An initialised critic: (N, input_nc, H, W) -> (N, 1, h, w).
 
     `basic` is the 70x70 PatchGAN (three layers, whatever n_layers_D says), `n_layers` takes the depth from n_layers_D,
@@ -22,7 +26,7 @@ def define_D(input_nc, ndf, netD, n_layers_D=3, norm="batch", init_type="normal"
     return init_net(net, init_type, init_gain, gpu_ids)
 
 
-def critic_depth(netD, n_layers_D):
+def critic_depth(netD: str, n_layers_D: int) -> int:
     """The number of layers of a PatchGAN of that name."""
     if netD not in ("basic", "n_layers"):
         raise UserError(f"--netD {netD} is not known: use one of {', '.join(CRITICS)}")
@@ -34,7 +38,7 @@ def critic_depth(netD, n_layers_D):
 class NLayerDiscriminator(nn.Module):
     """PatchGAN: `n_layers` halvings, then two 4x4 convolutions at that size. Three layers see patches of 70x70."""
 
-    def __init__(self, input_nc, ndf=64, n_layers=3, norm_layer=nn.BatchNorm2d):
+    def __init__(self, input_nc: int, ndf: int = 64, n_layers: int = 3, norm_layer: NormLayer = nn.BatchNorm2d) -> None:
         super().__init__()
         bias = needs_bias(norm_layer)
         layers = [nn.Conv2d(input_nc, ndf, kernel_size=4, stride=2, padding=1), nn.LeakyReLU(0.2, True)]
@@ -51,14 +55,14 @@ class NLayerDiscriminator(nn.Module):
         layers.append(nn.Conv2d(width, 1, kernel_size=4, padding=1))
         self.model = nn.Sequential(*layers)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(images)  # (N, 1, H / 2**n_layers - 2, W / 2**n_layers - 2)
 
 
 class PixelDiscriminator(nn.Module):
     """Three 1x1 convolutions: judges intensities, not shapes. (N, input_nc, H, W) -> (N, 1, H, W)."""
 
-    def __init__(self, input_nc, ndf=64, norm_layer=nn.BatchNorm2d):
+    def __init__(self, input_nc: int, ndf: int = 64, norm_layer: NormLayer = nn.BatchNorm2d) -> None:
         super().__init__()
         bias = needs_bias(norm_layer)
         self.net = nn.Sequential(
@@ -70,5 +74,5 @@ class PixelDiscriminator(nn.Module):
             nn.Conv2d(2 * ndf, 1, kernel_size=1, bias=bias),
         )
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.net(images)

@@ -9,10 +9,11 @@ import http.client
 import importlib
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ import torch.nn.functional as F
 from duiit.util.errors import UserError
 
 log = logging.getLogger(__name__)
+Device = str | torch.device
 
 # torch-fidelity's copy of the network of December 2015, converted from TensorFlow; pytorch-fid's file
 # pt_inception-2015-12-05-6726825d.pth holds the same bytes.
@@ -43,11 +45,11 @@ class FeatureNetwork:
     """
     name: str
     extract: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
-    device: str = "cpu"
+    device: Device = "cpu"
     weights: dict[str, str] = field(default_factory=dict)
 
 
-def inception(weights=None, device="cpu"):
+def inception(weights: str | PathLike[str] | None = None, device: Device = "cpu") -> FeatureNetwork:
     """The Inception network of FID, KID and IS: 2048 features and 1008 logits (without bias, as IS wants them).
 
     weights: the file INCEPTION_FILE; without it torch's own cache is looked into, then the file is fetched.
@@ -64,12 +66,12 @@ def inception(weights=None, device="cpu"):
                           {"file": path.name, "sha256": INCEPTION_SHA256})
 
 
-def has_inception(weights=None):
+def has_inception(weights: str | PathLike[str] | None = None) -> bool:
     """Whether the weights lie on this computer, so that `inception` fetches nothing."""
     return _inception_path(weights).is_file()
 
 
-def efficientnet_lite0(device="cpu"):
+def efficientnet_lite0(device: Device = "cpu") -> FeatureNetwork:
     """EfficientNet-Lite0 trained on ImageNet: 1280 features; images are resized to 224x224, anti-aliased.
 
     Its weights come inside a package and need no download: for a figure of one's own where there is no internet.
@@ -83,7 +85,7 @@ def efficientnet_lite0(device="cpu"):
     net.load_state_dict(torch.load(path, weights_only=True))
     net = net.to(device).eval()
 
-    def extract(images):
+    def extract(images: torch.Tensor) -> tuple[torch.Tensor, None]:
         size = EFFICIENTNET_SIZE, EFFICIENTNET_SIZE
         images = F.interpolate(three_channels(images), size, mode="bilinear", align_corners=False, antialias=True)
         return net.extract_features(images).mean((2, 3)), None          # trained on [-1, 1], as images are here
@@ -91,46 +93,48 @@ def efficientnet_lite0(device="cpu"):
     return FeatureNetwork("efficientnet_lite0", extract, device, {"file": path.name, "sha256": sha256(path)})
 
 
-def has_efficientnet():
+def has_efficientnet() -> bool:
     return all(find_spec(name) for name in EFFICIENTNET_PACKAGES)
 
 
-def own(name, features, device="cpu", weights_file=None):
+def own(name: str, features: Callable[[torch.Tensor], torch.Tensor], device: Device = "cpu",
+        weights_file: str | PathLike[str] | None = None) -> FeatureNetwork:
     """A network of one's own. features: (N, C, H, W) in [-1, 1] -> (N, F), such as PredictorNet.features in eval mode.
 
     It gets images as they are: bring them to its channels and size first.
     """
-    known = weights_file is not None and Path(weights_file).is_file()
-    weights = {"file": Path(weights_file).name, "sha256": sha256(weights_file)} if known else {}
+    weights = {}
+    if weights_file is not None and Path(weights_file).is_file():
+        weights = {"file": Path(weights_file).name, "sha256": sha256(weights_file)}
     return FeatureNetwork(name, lambda images: (features(images), None), device, weights)
 
 
 # -- images as ImageNet networks take them -------------------------------------------------------------------------
 
-def three_channels(images):
+def three_channels(images: torch.Tensor) -> torch.Tensor:
     """(N, 1 or 3, H, W) -> (N, 3, H, W): grey three times."""
     if images.shape[1] not in (1, 3):
         raise UserError(f"images have {images.shape[1]} channels; networks trained on ImageNet take 1 or 3")
     return images.expand(-1, 3, -1, -1)
 
 
-def eight_bits(images):
+def eight_bits(images: torch.Tensor) -> torch.Tensor:
     """[-1, 1] -> uint8 0..255, rounded as in an 8-bit PNG."""
     return ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
 
 
 # -- the Inception weights -----------------------------------------------------------------------------------------
 
-def _inception_path(weights):
+def _inception_path(weights: str | PathLike[str] | None) -> Path:
     return Path(weights) if weights else Path(torch.hub.get_dir()) / "checkpoints" / INCEPTION_FILE
 
 
-def check_weights(path):
+def check_weights(path: str | PathLike[str]) -> None:
     """Raises UserError unless the file holds the Inception weights of FID."""
     _inception_file(path)
 
 
-def _inception_file(weights):
+def _inception_file(weights: str | PathLike[str] | None) -> Path:
     """The path of the weights, known to be the right ones by their checksum."""
     path = _inception_path(weights)
     if weights and not path.is_file():
@@ -147,7 +151,7 @@ def _inception_file(weights):
     return path
 
 
-def _fetch(path):
+def _fetch(path: Path) -> None:
     log.info("fetching the Inception weights (96 MB), once, to %s", path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -160,7 +164,7 @@ def _fetch(path):
 
 
 @contextmanager
-def _patience():
+def _patience() -> Iterator[None]:
     """A firewall that swallows what it does not let through must not hold everything up for minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
@@ -170,7 +174,7 @@ def _patience():
         socket.setdefaulttimeout(before)
 
 
-def sha256(path):
+def sha256(path: str | PathLike[str]) -> str:
     """The digest of a file's bytes, as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,7 +16,7 @@ class GANLoss(nn.Module):
     real_label: torch.Tensor
     fake_label: torch.Tensor
 
-    def __init__(self, gan_mode, target_real_label=1.0, target_fake_label=0.0):
+    def __init__(self, gan_mode: str, target_real_label: float = 1.0, target_fake_label: float = 0.0) -> None:
         super().__init__()
         if gan_mode not in GAN_MODES:
             raise UserError(f"--gan_mode {gan_mode} is not known: use one of {', '.join(GAN_MODES)}")
@@ -25,17 +25,19 @@ class GANLoss(nn.Module):
         self.gan_mode = gan_mode
         self.loss = {"lsgan": nn.MSELoss(), "vanilla": nn.BCEWithLogitsLoss(), "wgangp": None}[gan_mode]
 
-    def get_target_tensor(self, prediction, target_is_real):
+    def get_target_tensor(self, prediction: torch.Tensor, target_is_real: bool) -> torch.Tensor:
         """The wanted score, spread over the shape of `prediction` without copying it."""
         return (self.real_label if target_is_real else self.fake_label).expand_as(prediction)
 
-    def forward(self, prediction, target_is_real):
+    def forward(self, prediction: torch.Tensor, target_is_real: bool) -> torch.Tensor:
         if self.loss is None:           # wgangp
             return -prediction.mean() if target_is_real else prediction.mean()
         return self.loss(prediction, self.get_target_tensor(prediction, target_is_real))
 
 
-def cal_gradient_penalty(netD, real_data, fake_data, device, type="mixed", constant=1.0, lambda_gp=10.0):
+def cal_gradient_penalty(netD: nn.Module, real_data: torch.Tensor, fake_data: torch.Tensor, device: str | torch.device,
+                         type: str = "mixed", constant: float = 1.0,
+                         lambda_gp: float = 10.0) -> tuple[torch.Tensor | float, torch.Tensor | None]:
     """WGAN-GP: lambda_gp * mean((|dD/dx| - constant) ** 2), one norm an image, and the gradients (N, C*H*W).
 
     `type` says where the slope is taken: at `real` images, at `fake` ones, or at random points between (`mixed`).
@@ -51,7 +53,7 @@ def cal_gradient_penalty(netD, real_data, fake_data, device, type="mixed", const
     return ((norms - constant) ** 2).mean() * lambda_gp, gradients
 
 
-def _penalty_points(real, fake, device, kind):
+def _penalty_points(real: torch.Tensor, fake: torch.Tensor, device: str | torch.device, kind: str) -> torch.Tensor:
     if kind == "real":
         return real.clone()
     if kind == "fake":

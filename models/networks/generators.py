@@ -3,20 +3,23 @@
 State-dict keys and results are those of the public toolkit: a change here that moves a key breaks every checkpoint.
 """
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from duiit.models.networks.init import init_net
-from duiit.models.networks.norm import get_norm_layer, needs_bias
+from duiit.models.networks.norm import NormLayer, get_norm_layer, needs_bias
 from duiit.util.errors import UserError
 
 GENERATORS = ("resnet_9blocks", "resnet_6blocks", "resnet_4blocks", "resnet_3blocks", "unet_256", "unet_128")
 UPSAMPLES = ("transposed", "resize")
 
 
-def define_G(input_nc, output_nc, ngf, netG, norm="batch", use_dropout=False, init_type="normal", init_gain=0.02,
-             gpu_ids=(), *, upsample="transposed"):
+def define_G(input_nc: int, output_nc: int, ngf: int, netG: str, norm: str = "batch", use_dropout: bool = False,
+             init_type: str = "normal", init_gain: float = 0.02, gpu_ids: Sequence[int] = (), *,
+             upsample: str = "transposed") -> nn.Module:
     """An initialised generator: (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1].
 
     `netG` is one of GENERATORS, or `resnet_<n>blocks` with any n from 1. `upsample="resize"` enlarges by copying pixels
@@ -33,13 +36,13 @@ def define_G(input_nc, output_nc, ngf, netG, norm="batch", use_dropout=False, in
     return init_net(net, init_type, init_gain, gpu_ids)
 
 
-def resnet_blocks(netG):
+def resnet_blocks(netG: str) -> int | None:
     """The number of blocks that a name such as `resnet_9blocks` asks for; None for a U-Net's name."""
     match = re.fullmatch(r"resnet_([1-9]\d*)blocks", netG)
     return int(match[1]) if match else None
 
 
-def unet_downs(netG):
+def unet_downs(netG: str) -> int:
     """How many times a U-Net of that name halves its image: 8 for unet_256, 7 for unet_128."""
     downs = {"unet_128": 7, "unet_256": 8}
     if netG not in downs:
@@ -49,7 +52,7 @@ def unet_downs(netG):
 
 # ---- enlarging ------------------------------------------------------------------------------------------------------
 
-def _enlarge(in_nc, out_nc, kernel, bias, upsample):
+def _enlarge(in_nc: int, out_nc: int, kernel: int, bias: bool, upsample: str) -> nn.Module:
     """A layer (N, in_nc, H, W) -> (N, out_nc, 2H, 2W).
 
     Transposed convolutions are the published ones. Where kernel and stride do not divide evenly they visit some pixels
@@ -72,8 +75,9 @@ class ResnetGenerator(nn.Module):
     (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1], with H and W multiples of 4.
     """
 
-    def __init__(self, input_nc, output_nc, ngf=64, norm_layer=nn.BatchNorm2d, use_dropout=False, n_blocks=6,
-                 padding_type="reflect", *, upsample="transposed"):
+    def __init__(self, input_nc: int, output_nc: int, ngf: int = 64, norm_layer: NormLayer = nn.BatchNorm2d,
+                 use_dropout: bool = False, n_blocks: int = 6, padding_type: str = "reflect", *,
+                 upsample: str = "transposed") -> None:
         super().__init__()
         bias = needs_bias(norm_layer)
         layers = [
@@ -96,14 +100,14 @@ class ResnetGenerator(nn.Module):
         layers += [nn.ReflectionPad2d(3), nn.Conv2d(ngf, output_nc, kernel_size=7), nn.Tanh()]
         self.model = nn.Sequential(*layers)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(images)
 
 
 class ResnetBlock(nn.Module):
     """x + two 3x3 convolutions of x; nothing is rectified after the sum. (N, dim, H, W) -> (N, dim, H, W)."""
 
-    def __init__(self, dim, padding_type, norm_layer, use_dropout, use_bias):
+    def __init__(self, dim: int, padding_type: str, norm_layer: NormLayer, use_dropout: bool, use_bias: bool) -> None:
         super().__init__()
         dropout = [nn.Dropout(0.5)] if use_dropout else []
         self.conv_block = nn.Sequential(
@@ -111,11 +115,11 @@ class ResnetBlock(nn.Module):
             *_padded_conv(dim, padding_type, use_bias), norm_layer(dim),
         )
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.conv_block(x)
 
 
-def _padded_conv(dim, padding_type, bias):
+def _padded_conv(dim: int, padding_type: str, bias: bool) -> list[nn.Module]:
     """A 3x3 convolution that keeps the size; zeros are padded by the convolution itself, the rest by a layer before."""
     if padding_type == "zero":
         return [nn.Conv2d(dim, dim, kernel_size=3, padding=1, bias=bias)]
@@ -133,10 +137,11 @@ class UnetGenerator(nn.Module):
     (N, input_nc, H, W) -> (N, output_nc, H, W) in [-1, 1], with H and W multiples of 2 ** num_downs.
     """
 
-    def __init__(self, input_nc, output_nc, num_downs, ngf=64, norm_layer=nn.BatchNorm2d, use_dropout=False, *,
-                 upsample="transposed"):
+    def __init__(self, input_nc: int, output_nc: int, num_downs: int, ngf: int = 64,
+                 norm_layer: NormLayer = nn.BatchNorm2d, use_dropout: bool = False, *,
+                 upsample: str = "transposed") -> None:
         super().__init__()
-        shared = {"norm_layer": norm_layer, "upsample": upsample}
+        shared: dict[str, Any] = {"norm_layer": norm_layer, "upsample": upsample}
         block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, innermost=True, **shared)
         for _ in range(num_downs - 5):
             block = UnetSkipConnectionBlock(8 * ngf, 8 * ngf, submodule=block, use_dropout=use_dropout, **shared)
@@ -145,7 +150,7 @@ class UnetGenerator(nn.Module):
         self.model = UnetSkipConnectionBlock(
             output_nc, ngf, input_nc=input_nc, submodule=block, outermost=True, **shared)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(images)
 
 
@@ -155,8 +160,9 @@ class UnetSkipConnectionBlock(nn.Module):
     (N, input_nc, H, W) -> (N, input_nc + outer_nc, H, W); the outermost block gives (N, outer_nc, H, W) alone.
     """
 
-    def __init__(self, outer_nc, inner_nc, input_nc=None, submodule=None, outermost=False, innermost=False,
-                 norm_layer=nn.BatchNorm2d, use_dropout=False, *, upsample="transposed"):
+    def __init__(self, outer_nc: int, inner_nc: int, input_nc: int | None = None, submodule: nn.Module | None = None,
+                 outermost: bool = False, innermost: bool = False, norm_layer: NormLayer = nn.BatchNorm2d,
+                 use_dropout: bool = False, *, upsample: str = "transposed") -> None:
         super().__init__()
         self.outermost = outermost
         bias = needs_bias(norm_layer)
@@ -177,7 +183,7 @@ class UnetSkipConnectionBlock(nn.Module):
                 layers.append(nn.Dropout(0.5))
         self.model = nn.Sequential(*layers)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         if self.outermost:
             return self.model(x)
         # The first layer rectifies x in place, so x is already leaky here. The next layer outside is a ReLU, for which

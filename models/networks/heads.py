@@ -10,14 +10,15 @@ class LabelHead(nn.Module):
     label units) travel in the state dict.
     """
 
-    def __init__(self, feature_nc, num_classes=None, label_mean=0.0, label_std=1.0):
+    def __init__(self, feature_nc: int, num_classes: int | None = None, label_mean: float = 0.0,
+                 label_std: float = 1.0) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.head = nn.Linear(feature_nc, num_classes or 1)
         self.register_buffer("label_mean", torch.tensor(float(label_mean)))
         self.register_buffer("label_std", torch.tensor(float(label_std)))
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         answers = self.head(features)
         if self.num_classes:
             return answers

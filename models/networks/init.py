@@ -1,11 +1,14 @@
 """First weights of a network, drawn from torch's global generator: the same seed gives the same network."""
 import logging
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from duiit.util.errors import UserError
 
+Net = TypeVar("Net", bound=nn.Module)
 INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 _FILL = {
@@ -22,7 +25,7 @@ _WEIGHTED = (nn.modules.conv._ConvNd, nn.Linear)
 logger = logging.getLogger(__name__)
 
 
-def init_weights(net, init_type="normal", init_gain=0.02):
+def init_weights(net: nn.Module, init_type: str = "normal", init_gain: float = 0.02) -> None:
     """Draw new weights for every convolution, linear layer and batch norm in `net`, in place.
 
     A module with a true attribute `keeps_own_init` is left as it is, with everything below it: a predictor that came
@@ -42,7 +45,7 @@ def init_weights(net, init_type="normal", init_gain=0.02):
             nn.init.constant_(module.bias.data, 0.0)
 
 
-def _modules_to_draw(net):
+def _modules_to_draw(net: nn.Module) -> Iterator[nn.Module]:
     """Children before parents, as `nn.Module.apply` goes: this order decides which random number goes where."""
     if getattr(net, "keeps_own_init", False):
         return
@@ -51,7 +54,7 @@ def _modules_to_draw(net):
     yield net
 
 
-def init_net(net, init_type="normal", init_gain=0.02, gpu_ids=()):
+def init_net(net: Net, init_type: str = "normal", init_gain: float = 0.02, gpu_ids: Sequence[int] = ()) -> Net:
     """Initialise `net` and put it on the first of `gpu_ids` (empty: it stays where it is); returns the network.
 
     Weights are drawn before the move, so a CPU and a GPU start alike. The network is never wrapped: several GPUs are

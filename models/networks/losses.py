@@ -19,7 +19,7 @@ class PredictionLoss(nn.Module):
     Classification: logits (N, K) and class numbers (N,), -1 where the label is missing; cross-entropy, `kind` unused.
     """
 
-    def __init__(self, task, kind="mse", delta=1.0):
+    def __init__(self, task: str, kind: str = "mse", delta: float = 1.0) -> None:
         super().__init__()
         if task not in TASKS:
             raise UserError(f"--task {task} is not known: use one of {', '.join(TASKS)}")
@@ -27,7 +27,7 @@ class PredictionLoss(nn.Module):
             raise UserError(f"prediction loss {kind} is not known: use one of {', '.join(PREDICTION_LOSSES)}")
         self.task, self.kind, self.delta = task, kind, delta
 
-    def forward(self, prediction, target):
+    def forward(self, prediction: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         if target.shape != prediction.shape[:1] or (self.task == "regression" and prediction.ndim != 1):
             # Left to itself, (N, 1) against (N,) would broadcast to N x N errors.
             raise ValueError(f"predictions {tuple(prediction.shape)} and labels {tuple(target.shape)} do not pair up")
@@ -44,7 +44,7 @@ class PredictionLoss(nn.Module):
         labelled = distributed.share(labelled.sum())
         return total / torch.where(labelled > 0, labelled, 1)
 
-    def _regression(self, error):
+    def _regression(self, error: torch.Tensor) -> torch.Tensor:
         if self.kind == "mse":
             return error.square()
         if self.kind == "l1":

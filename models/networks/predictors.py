@@ -4,6 +4,8 @@ It takes what the generators make, images in [-1, 1], and answers in the label's
 """
 import logging
 import math
+from collections.abc import Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -33,7 +35,9 @@ _IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
 logger = logging.getLogger(__name__)
 
 
-def define_P(netP, input_nc, task="regression", num_classes=None, label_mean=0.0, label_std=1.0, weights=None):
+def define_P(netP: str, input_nc: int, task: str = "regression", num_classes: int | None = None,
+             label_mean: float = 0.0, label_std: float = 1.0,
+             weights: str | PathLike[str] | None = None) -> "PredictorNet":
     """A predictor: (N, input_nc, H, W) in [-1, 1] -> (N,) in label units, or (N, num_classes) logits.
 
     `weights`: None (a fresh network), `imagenet` (torchvision fetches them), or a file with a state dict of
@@ -47,7 +51,7 @@ def define_P(netP, input_nc, task="regression", num_classes=None, label_mean=0.0
     return net
 
 
-def check_predictor_size(height, width, batch_size):
+def check_predictor_size(height: int, width: int, batch_size: int) -> None:
     """UserError where training the predictor would meet a batch norm with a single value a channel.
 
     Images of up to 32x32 are one pixel at the network's last size, so a batch of one has no spread there.
@@ -73,7 +77,8 @@ class PredictorNet(nn.Module):
     label_mean: torch.Tensor
     label_std: torch.Tensor
 
-    def __init__(self, netP, input_nc, task="regression", num_classes=None, label_mean=0.0, label_std=1.0):
+    def __init__(self, netP: str, input_nc: int, task: str = "regression", num_classes: int | None = None,
+                 label_mean: float = 0.0, label_std: float = 1.0) -> None:
         super().__init__()
         if netP not in _ARCHITECTURES:
             raise UserError(f"--netP {netP} is not known: use one of {', '.join(PREDICTORS)}")
@@ -92,7 +97,7 @@ class PredictorNet(nn.Module):
         self.register_buffer("label_std", torch.tensor(1.0))
         self.set_label_stats(label_mean, label_std)
 
-    def set_label_stats(self, mean, std):
+    def set_label_stats(self, mean: float, std: float) -> None:
         """Tell the head what a standard score is: mean and deviation of the training labels, in label units.
 
         Labels that are all alike (deviation 0, or NaN for a single one) get a unit of 1, so that the network can still
@@ -106,14 +111,14 @@ class PredictorNet(nn.Module):
         self.label_mean.fill_(float(mean))
         self.label_std.fill_(float(std))
 
-    def features(self, images):
+    def features(self, images: torch.Tensor) -> torch.Tensor:
         """What the head reads: (N, C, H, W) in [-1, 1] -> (N, feature_nc)."""
         return self.backbone((images - self.image_mean) / self.image_std)
 
-    def forward(self, images):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.answer(self.features(images))
 
-    def answer(self, features):
+    def answer(self, features: torch.Tensor) -> torch.Tensor:
         """The head alone, for models that use the features twice: (N, feature_nc) -> what `forward` gives."""
         answers = self.head(features)
         if self.task == "classification":
@@ -123,7 +128,7 @@ class PredictorNet(nn.Module):
 
     # ---- pretrained weights -----------------------------------------------------------------------------------------
 
-    def load_pretrained(self, state, source, announce=True):
+    def load_pretrained(self, state: Mapping[str, torch.Tensor], source: str, announce: bool = True) -> None:
         """Take over body, image units and (where it fits) head from `state`; `source` names it in messages.
 
         The label's mean and deviation are not taken over: they belong to the labels that this network is to learn.
@@ -141,7 +146,7 @@ class PredictorNet(nn.Module):
         self._refuse_misfits(state, own, source)
         self.load_state_dict(state, strict=False)
 
-    def _fit_channels(self, state):
+    def _fit_channels(self, state: dict[str, torch.Tensor]) -> None:
         """Bring first convolution and image units to this network's number of channels.
 
         Each channel gets the sum over the stored ones divided by the number of channels: n equal channels then give
@@ -156,7 +161,7 @@ class PredictorNet(nn.Module):
             if key in state:
                 state[key] = state[key].mean().expand(1, n, 1, 1).clone()
 
-    def _refuse_misfits(self, state, own, source):
+    def _refuse_misfits(self, state: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor], source: str) -> None:
         optional = ("head.", "image_", "label_")
         # num_batches_tracked: absent from old files, and without effect at batch norm's fixed momentum.
         missing = [key for key in own
@@ -171,7 +176,7 @@ class PredictorNet(nn.Module):
                             "Use the --netP that the weights were made with")
 
 
-def _body(netP, input_nc):
+def _body(netP: str, input_nc: int) -> ResNet:
     """torchvision's ResNet without its last layer: (N, input_nc, H, W) -> (N, features)."""
     block, layers = _ARCHITECTURES[netP]
     body = ResNet(block, list(layers))
@@ -184,7 +189,7 @@ def _body(netP, input_nc):
     return body
 
 
-def _keep_small_images_large(body, layers, input_nc):
+def _keep_small_images_large(body: ResNet, layers: Sequence[int], input_nc: int) -> None:
     """For images of some 32 to 64 pixels, of which a ResNet's first layers leave 8 to 16: a first convolution that
     keeps their size, no pooling, and a quarter of the channels, so that a pass costs what it did."""
     body.inplanes = 16
@@ -197,7 +202,7 @@ def _keep_small_images_large(body, layers, input_nc):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def _from_torchvision(state):
+def _from_torchvision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Our keys for torchvision's, with the image units of ImageNet, brought from [0, 1] to [-1, 1]."""
     renamed = {f"head.{key[3:]}" if key.startswith("fc.") else f"backbone.{key}": value for key, value in state.items()}
     renamed["image_mean"] = (2 * _IMAGENET_MEAN - 1).reshape(1, 3, 1, 1)
@@ -205,7 +210,7 @@ def _from_torchvision(state):
     return renamed
 
 
-def _download(netP):
+def _download(netP: str) -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights. The first edition, because it exists for all sizes and fine-tunes well."""
     editions = torchvision.models.get_model_weights(netP) if netP in torchvision.models.list_models() else None
     if editions is None:
@@ -218,7 +223,7 @@ def _download(netP):
                         f"{editions['IMAGENET1K_V1'].url} elsewhere and give the file instead of `imagenet`") from error
 
 
-def _read(path):
+def _read(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
     """The state dict in a file, without running anything that the file might hold."""
     if not Path(path).is_file():
         raise UserError(f"predictor weights {path}: there is no such file (give a file, or `imagenet`)")

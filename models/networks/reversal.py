@@ -2,6 +2,7 @@
 Networks, JMLR 17): one backward pass teaches the classifier to tell domains apart, and the features to prevent it.
 """
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -11,21 +12,21 @@ class _Reversal(torch.autograd.Function):
     """The identity going forward, -strength times the gradient going backward."""
 
     @staticmethod
-    def forward(ctx, features, strength):
+    def forward(ctx: Any, features: torch.Tensor, strength: float) -> torch.Tensor:
         ctx.strength = strength
         return features.view_as(features)
 
     @staticmethod
-    def backward(ctx, gradient):
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return -ctx.strength * gradient, None
 
 
-def reverse_gradient(features, strength):
+def reverse_gradient(features: torch.Tensor, strength: float) -> torch.Tensor:
     """`features` (any shape) unchanged; what is learned from them comes back turned round and times `strength`."""
     return _Reversal.apply(features, strength)
 
 
-def reversal_strength(progress, gamma=10.0):
+def reversal_strength(progress: float, gamma: float = 10.0) -> float:
     """lambda_p = 2 / (1 + exp(-gamma p)) - 1: from 0 at p = 0 towards 1 at p = 1, faster the larger gamma is.
 
     While the classifier is still random its gradient says nothing, so the features are not pushed by it at first.
@@ -40,10 +41,10 @@ class DomainClassifier(nn.Module):
     normalises by its batch would see each image in the light of the others' domains.
     """
 
-    def __init__(self, feature_nc, domains, hidden=1024):
+    def __init__(self, feature_nc: int, domains: int, hidden: int = 1024) -> None:
         super().__init__()
         self.model = nn.Sequential(nn.Linear(feature_nc, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU(),
                                    nn.Linear(hidden, domains))
 
-    def forward(self, features):
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
         return self.model(features)

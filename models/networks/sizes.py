@@ -4,12 +4,12 @@ from duiit.models.networks.generators import resnet_blocks, unet_downs
 from duiit.util.errors import UserError
 
 
-def size_multiple(netG):
+def size_multiple(netG: str) -> int:
     """The number that height and width must be multiples of, for that generator's output to have its input's size."""
     return 4 if resnet_blocks(netG) is not None else 2 ** unet_downs(netG)
 
 
-def check_size(netG, height, width):
+def check_size(netG: str, height: int, width: int) -> None:
     """UserError, naming the nearest size that works, if generator `netG` cannot take images of height x width.
 
     A ResNet needs 8 pixels at least: its blocks work at a quarter of the size, where reflection padding and instance
@@ -26,12 +26,12 @@ def check_size(netG, height, width):
                     f"not {height}x{width}: use {crop} (the nearest that works){another}")
 
 
-def _nearest(side, step, smallest):
+def _nearest(side: int, step: int, smallest: int) -> int:
     """The multiple of `step` closest to `side`, the smaller one when two are."""
     return max(smallest, (side + (step - 1) // 2) // step * step)
 
 
-def check_critic_size(netD, n_layers_D, height, width):
+def check_critic_size(netD: str, n_layers_D: int, height: int, width: int) -> None:
     """UserError if images of height x width are too small for critic `netD` to give a single score.
 
     Each halving rounds down and the two last convolutions take a pixel each, so a PatchGAN of n layers needs three

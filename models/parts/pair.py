@@ -5,20 +5,24 @@ Everything a source has is kept on the model, under the names that the toolkit's
 it, and what a plug-in assigns there holds here. This file is the one place that knows both spellings.
 """
 import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import torch
 
 
 class Published:
     """An attribute that lives on the model: `G = Published("netG_A")` makes `pair.G` the model's netG_A<ending>."""
 
-    def __init__(self, name):
+    def __init__(self, name: str) -> None:
         self.name = name
 
-    def __get__(self, source, owner=None):
+    def __get__(self, source: "Source | None", owner: type | None = None) -> Any:
         if source is None:                  # asked of the class, by help() for one
             return self
         return getattr(source.model, f"{self.name}{source}")
 
-    def __set__(self, source, value):
+    def __set__(self, source: "Source", value: Any) -> None:
         setattr(source.model, f"{self.name}{source}", value)
 
 
@@ -27,23 +31,26 @@ class Source:
 
     y = Published("real_A")                 # its images (N, C, H, W) in [-1, 1]
 
-    def __init__(self, model, modality, ending):
+    def __init__(self, model: Any, modality: str, ending: str) -> None:
         self._model, self.modality, self.ending = weakref.ref(model), modality, ending
 
     @property
-    def model(self):
+    def model(self) -> Any:
         """Which holds this source in turn: by a weak reference, so that a model that nobody needs is gone at once."""
         return self._model()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.ending
 
-    def named(self, *names):
+    def named(self, *names: str) -> list[str]:
         """Those names with this source's ending."""
         return [f"{name}{self}" for name in names]
 
 
-def sources_of(model, kind=Source):
+S = TypeVar("S", bound=Source)
+
+
+def sources_of(model: Any, kind: type[S]) -> list[S]:
     """A `kind` of Source for each of the model's --sources, or for the one that need not be named. A single source's
     names have no ending, so that they are the toolkit's."""
     modalities = model.opt.sources.split(",") if model.opt.sources else [""]
@@ -81,35 +88,35 @@ class Pair(Source):
     loss_D_s = Published("loss_D_B")
 
     @property
-    def x(self):
+    def x(self) -> torch.Tensor:
         """The target's images."""
         return self.model.real_B
 
-    def translate(self):
+    def translate(self) -> None:
         """From the source and back again."""
         self.fake_x = self.G(self.y)                                    # (N, output_nc, H, W)
         self.recover_y()
 
-    def recover_y(self):
+    def recover_y(self) -> None:
         self.rec_y = self.F(self.fake_x)                                # (N, input_nc, H, W)
 
-    def translate_back(self):
+    def translate_back(self) -> None:
         """From the target and back again."""
         self.fake_y = self.F(self.x)                                    # (N, input_nc, H, W)
         self.recover_x()
 
-    def recover_x(self):
+    def recover_x(self) -> None:
         self.rec_x = self.G(self.fake_y)                                # (N, output_nc, H, W)
 
     # -- images that wait until they are asked for -------------------------------------------------------------
 
-    def passes(self):
+    def passes(self) -> dict[str, Callable[[], None]]:
         """{a translation's name on the model: the method that makes it}. With a fake its recovery is made too, before a
         plug-in can change the fake; a recovery alone, of the fake that a plug-in made."""
         makers = self.translate, self.recover_y, self.translate_back, self.recover_x
         return dict(zip(self.named("fake_B", "rec_A", "fake_A", "rec_B"), makers, strict=True))
 
-    def forget(self):
+    def forget(self) -> None:
         """Drops the translations of the batch before, and the graphs that they hold."""
         for name in self.passes():
             vars(self.model).pop(name, None)

@@ -1,5 +1,8 @@
 """What the models that hold a predictor P share: its options, its making, its validation."""
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -7,7 +10,7 @@ from duiit.models import networks
 from duiit.util.errors import UserError
 
 
-def add_options(parser):
+def add_options(parser: ArgumentParser) -> ArgumentParser:
     parser.add_argument("--netP", default="resnet50", choices=list(networks.PREDICTORS), help="predictor network")
     parser.add_argument("--weights_P", help="initial weights of the predictor: imagenet, or a .pth file")
     parser.add_argument("--loss_P", default="mse", choices=["mse", "l1", "huber"],
@@ -15,7 +18,7 @@ def add_options(parser):
     return parser
 
 
-def add_training_options(parser, batch_size):
+def add_training_options(parser: ArgumentParser, batch_size: int) -> ArgumentParser:
     """Options of the models that train nothing but a predictor, with the defaults they share: the paper's Adam and
     100 epochs at 1e-4."""
     parser.set_defaults(batch_size=batch_size, lr=1e-4, beta1=0.9, n_epochs=100, n_epochs_decay=0)
@@ -25,21 +28,22 @@ def add_training_options(parser, batch_size):
     return parser
 
 
-def make_optimizer(nets, opt):
+def make_optimizer(nets: Iterable[torch.nn.Module], opt: Namespace) -> torch.optim.Adam:
     """Adam over all weights of `nets`, as the options say."""
     parameters = [p for net in nets for p in net.parameters()]
     return torch.optim.Adam(parameters, lr=opt.lr, betas=(opt.beta1, 0.999), weight_decay=opt.weight_decay, fused=True)
 
 
 @contextmanager
-def own_draws(opt):
+def own_draws(opt: Namespace) -> Iterator[None]:
     """Networks made inside are drawn from a seed of their own, so that they shift no other random number of the run."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(opt.seed)           # the CPU's alone, where networks are made
         yield
 
 
-def make_predictor(opt, channels, score=None):
+def make_predictor(opt: Namespace, channels: int,
+                   score: tuple[float, float] | None = None) -> networks.PredictorNet:
     """netP, reading images of `channels`, with the classes that the data set found, or a standard score's (mean,
     deviation): of all training labels, unless another is given."""
     mean, std = score or score_of(opt)
@@ -48,7 +52,7 @@ def make_predictor(opt, channels, score=None):
         return networks.define_P(opt.netP, channels, opt.task, classes_of(opt), mean, std, weights)
 
 
-def score_of(opt):
+def score_of(opt: Namespace) -> tuple[float, float]:
     """(mean, deviation) of the training labels, in label units. (0, 1), which changes nothing, where no label is known
     and nothing is predicted, for classes, and for a trained network, whose weights bring their own."""
     if not opt.isTrain or not opt.facts.labels_known or opt.task == "classification":
@@ -56,25 +60,26 @@ def score_of(opt):
     return opt.facts.need("label_mean"), opt.facts.need("label_std")
 
 
-def classes_of(opt):
+def classes_of(opt: Namespace) -> int | None:
     """How many classes there are; None in a regression."""
     return len(opt.facts.need("classes")) if opt.task == "classification" else None
 
 
-def refuse_without_labels(opt, remedy):
+def refuse_without_labels(opt: Namespace, remedy: str) -> None:
     """Raises UserError, ending in `remedy`, where the data set found no label to train on."""
     if opt.isTrain and not opt.facts.labels_known:
         raise UserError(f"no training image under {opt.dataroot} has a label, and a predictor needs some: {remedy}")
 
 
-def check_crop(opt):
+def check_crop(opt: Namespace) -> None:
     """Raises UserError where training would give the predictor's batch norm a single value a channel."""
     if opt.isTrain and "crop" in opt.preprocess:
         networks.check_predictor_size(opt.crop_size, opt.crop_size, opt.batch_size)
 
 
 @torch.no_grad()
-def validate(net, dataset, task, device):
+def validate(net: torch.nn.Module, dataset: Iterable[Mapping[str, Any]], task: str,
+             device: torch.device) -> dict[str, float]:
     """Errors of `net` on the labelled items {B, B_label} of `dataset`: {} where there are none.
 
     Regression: mean squared and mean absolute error an image, in label units. Classification: share of wrong answers.
