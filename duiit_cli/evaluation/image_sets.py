@@ -48,7 +48,7 @@ def evaluate(opt: Namespace) -> int:
 class Evaluation:
     def __init__(self, opt: Namespace) -> None:
         self.opt = opt
-        self.left_out: dict[str, str] = {}                            # {metric: why}
+        self.left_out: dict[str, str] = {}              # {metric: why}
         self.scans = {side: self._find(side) for side in SIDES}
         self.metrics = opt.asked or self._all_that_can_be_had()
         self.masks = mask_index(opt.mask, opt) if opt.mask else None

@@ -41,12 +41,12 @@ class PairedErrors:
     opt: Namespace
     real: Index
     masks: Index | None = None
-    rows: list[dict[str, Any]] = field(default_factory=list)            # one a scan
+    rows: list[dict[str, Any]] = field(default_factory=list)    # one a scan
     unmatched: Unmatched = field(default_factory=Unmatched)
-    used: set[Place] = field(default_factory=set)              # places in `real`
-    outlines: set[str] = field(default_factory=set)          # where the masks came from
-    empty: int = 0                                      # scans without a voxel in the mask
-    example: Path | None = None                         # any image of --fake
+    used: set[Place] = field(default_factory=set)               # places in `real`
+    outlines: set[str] = field(default_factory=set)             # where the masks came from
+    empty: int = 0                                              # scans without a voxel in the mask
+    example: Path | None = None                                 # any image of --fake
 
     def compare(self, scan: Scan, slices: Sequence[Slice]) -> None:
         """Takes the slices of one translated scan."""

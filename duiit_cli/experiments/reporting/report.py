@@ -80,7 +80,7 @@ def state(experiment: Experiment) -> str:
 class Report:
     def __init__(self, experiment: Experiment, published: Published, found: Sequence[Verdict]) -> None:
         self.experiment, self.published, self.verdicts = experiment, published, found
-        self.notes: list[str] = []                                 # files that could not be used
+        self.notes: list[str] = []                     # files that could not be used
 
     def render(self) -> str:
         e = self.experiment
