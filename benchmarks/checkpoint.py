@@ -3,8 +3,8 @@ it takes to go on from one.
 
     python benchmarks/checkpoint.py [--folder DIR]          about a minute; needs 4 GB of memory and 3 GB of disk
 
-The networks are the paper's in full size (two ResNet-9 generators, two critics, a ResNet-50 predictor), with filled
-image pools. DIR should be on the disk that runs are kept on.
+The networks are the paper's in full size (two ResNet-9 generators, two discriminators, a ResNet-50 predictor), with
+filled image pools. DIR should be on the disk that runs are kept on.
 """
 import argparse
 import tempfile

@@ -1,7 +1,7 @@
 """What every model is: the toolkit's contract, which plug-in files and the commands rely on.
 
 A model takes a batch (dict) in `set_input`, does one training step in `optimize_parameters`, and names its losses,
-networks and images so that the rest of the house can print, save and show them.
+networks and images so that the commands can print, save and show them.
 """
 import copy
 import logging
@@ -83,7 +83,7 @@ class BaseModel(ABC):
         if not self.isTrain or (opt.continue_train and not self.restored):
             self.load_networks(f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch)
         for name in self.model_names if self.isTrain else ():
-            distributed.unite(_bare(self.net(name)))
+            distributed.synchronise(_bare(self.net(name)))
         self.print_networks(opt.verbose)
 
     def _optimizers_by_name(self) -> dict[str, torch.optim.Optimizer]:

@@ -2,9 +2,10 @@
 
     L_trans = sum over sources of   L_adv(D_t, G) + L_adv(D_s, F) + lambda_A |F(G(y)) - y|_1 + lambda_B |G(F(x)) - x|_1
 
-Each source has a G: source -> target, an F: target -> source and a critic D_s of its own (a Pair). All share D_t, since
-what a good target image is does not depend on where it was translated from. To the toolkit, logs and checkpoints the
-source is A and the target B, G is netG_A, F netG_B, D_t netD_A and D_s netD_B (models/parts/pair.py has every name).
+Each source has a G: source -> target, an F: target -> source and a discriminator D_s of its own (a Pair). All share
+D_t, since what a good target image is does not depend on where it was translated from. To the toolkit, logs and
+checkpoints the source is A and the target B, G is netG_A, F netG_B, D_t netD_A and
+D_s netD_B (models/parts/pair.py has every name).
 """
 import itertools
 from argparse import ArgumentParser, Namespace
@@ -46,7 +47,7 @@ class CycleGANModel(BaseModel):
         self._name_things()
         self._make_generators(opt)
         if self.isTrain:
-            self._make_critics(opt)
+            self._make_discriminators(opt)
             self._make_training(opt)
 
     def _check(self, opt: Namespace) -> None:
@@ -59,7 +60,7 @@ class CycleGANModel(BaseModel):
     def _check_size(self, height: int, width: int) -> None:
         """UserError where the networks cannot be trained on images of height x width."""
         networks.check_size(self.opt.netG, height, width)
-        networks.check_critic_size(self.opt.netD, self.opt.n_layers_D, height, width)
+        networks.check_discriminator_size(self.opt.netD, self.opt.n_layers_D, height, width)
 
     def _name_things(self) -> None:
         """What is logged, shown and saved, in the toolkit's order."""
@@ -86,12 +87,12 @@ class CycleGANModel(BaseModel):
         return networks.define_G(channels_in, channels_out, opt.ngf, opt.netG, opt.norm, not opt.no_dropout,
                                  opt.init_type, opt.init_gain, self.gpu_ids, upsample=opt.upsample)
 
-    def _make_critics(self, opt: Namespace) -> None:
-        self.netD_A = self._critic(opt.output_nc)                       # D_t
+    def _make_discriminators(self, opt: Namespace) -> None:
+        self.netD_A = self._discriminator(opt.output_nc)                       # D_t
         for pair in self.pairs:
-            pair.D_s = self._critic(opt.input_nc)
+            pair.D_s = self._discriminator(opt.input_nc)
 
-    def _critic(self, channels: int) -> nn.Module:
+    def _discriminator(self, channels: int) -> nn.Module:
         opt = self.opt
         return networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm, opt.init_type, opt.init_gain,
                                  self.gpu_ids)
@@ -103,9 +104,9 @@ class CycleGANModel(BaseModel):
         self.criterionGAN = networks.GANLoss(opt.gan_mode).to(self.device)
         self.criterionCycle = torch.nn.L1Loss()
         self.criterionIdt = torch.nn.L1Loss()
-        self.critics = [self.netD_A, *(pair.D_s for pair in self.pairs)]
+        self.discriminators = [self.netD_A, *(pair.D_s for pair in self.pairs)]
         self.optimizer_G = self._adam([*(pair.G for pair in self.pairs), *(pair.F for pair in self.pairs)], opt.lr)
-        self.optimizer_D = self._adam(self.critics, opt.lr)
+        self.optimizer_D = self._adam(self.discriminators, opt.lr)
         self.optimizers = [self.optimizer_G, self.optimizer_D]
 
     def _adam(self, nets: Iterable[nn.Module], lr: float) -> torch.optim.Adam:
@@ -212,7 +213,7 @@ class CycleGANModel(BaseModel):
                 self.term_norms[name] = torch.nn.utils.get_total_norm(found)
 
     def backward_D_basic(self, netD: nn.Module, real: torch.Tensor, fake: torch.Tensor) -> torch.Tensor:
-        """Half the sum of the critic's loss on real and on translated images; the half slows critics down."""
+        """Half the sum of the discriminator's loss on real and on translated images; the half slows it down."""
         loss = (self.criterionGAN(netD(real), True) + self.criterionGAN(netD(fake.detach()), False)) * 0.5
         if self.opt.gan_mode == "wgangp":
             loss = loss + networks.cal_gradient_penalty(netD, real, fake.detach(), self.device)[0]
@@ -235,11 +236,11 @@ class CycleGANModel(BaseModel):
 
     def optimize_parameters(self) -> None:
         self.forward()
-        self.set_requires_grad(self.critics, False)
+        self.set_requires_grad(self.discriminators, False)
         self.optimizer_G.zero_grad()
         self.backward_G()
         self.optimizer_G.step()
-        self.set_requires_grad(self.critics, True)
+        self.set_requires_grad(self.discriminators, True)
         self.optimizer_D.zero_grad()
         self.backward_D_A()
         self.backward_D_B()

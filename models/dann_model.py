@@ -45,7 +45,7 @@ class DannModel(SharedTrunkModel):
             return
         self.loss_names = ["P", "domain"]
         self.model_names.append("C")
-        with prediction.own_draws(opt):
+        with prediction.own_random_numbers(opt):
             self.netC = networks.DomainClassifier(self.netP.feature_nc, len(self.keys)).to(self.device)
         # In standard scores both losses begin near 1, so that lambda_dann means the same whatever a label's unit is.
         # In squared years the label's gradient would be hundreds of times the domain's, and nothing would be adapted.

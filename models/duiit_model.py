@@ -110,7 +110,7 @@ class DuiitModel(CycleGANModel):
         return fake if strength == 1 else fake.detach() + strength * (fake - fake.detach())
 
     def _lesson(self, fake: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        with networks.statistics_kept(self.netP):
+        with networks.running_statistics_kept(self.netP):
             loss = self.criterionP(self.netP(fake), label)
         self.loss_P_fake += loss.detach()
         return loss
@@ -119,7 +119,7 @@ class DuiitModel(CycleGANModel):
         """l(P(G(y)), r_y) for G alone: nothing of it reaches P's weights or statistics."""
         self.set_requires_grad(self.netP, False)
         self.netP.train(self.opt.push == "batch")
-        with networks.statistics_kept(self.netP):
+        with networks.running_statistics_kept(self.netP):
             loss = self.criterionP(self.netP(fake), label)
         self.netP.train()
         self.set_requires_grad(self.netP, True)

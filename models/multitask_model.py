@@ -53,7 +53,7 @@ class MultitaskModel(SharedTrunkModel):
             return
         self.loss_names = ["P", "P_target", "P_source"]
         for source in self.sources:
-            with prediction.own_draws(opt):
+            with prediction.own_random_numbers(opt):
                 head = networks.LabelHead(self.netP.feature_nc, prediction.classes_of(opt),
                                           *self._score_of(source.modality))
             source.H = head.to(self.device)

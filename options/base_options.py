@@ -96,11 +96,11 @@ class BaseOptions(CommandOptions):
         g.add_argument("--input_nc", type=POSITIVE, default=3, help="channels of a source image")
         g.add_argument("--output_nc", type=POSITIVE, default=3, help="channels of a target image")
         g.add_argument("--ngf", type=POSITIVE, default=64, help="features of the generator's last layer")
-        g.add_argument("--ndf", type=POSITIVE, default=64, help="features of the critic's first layer")
+        g.add_argument("--ndf", type=POSITIVE, default=64, help="features of the discriminator's first layer")
         g.add_argument("--netG", default="resnet_9blocks",
                        help="generator: resnet_9blocks, resnet_6blocks, resnet_<n>blocks, unet_256 or unet_128")
-        g.add_argument("--netD", default="basic", choices=["basic", "n_layers", "pixel"], help="critic")
-        g.add_argument("--n_layers_D", type=POSITIVE, default=3, help="layers of an n_layers critic")
+        g.add_argument("--netD", default="basic", choices=["basic", "n_layers", "pixel"], help="discriminator")
+        g.add_argument("--n_layers_D", type=POSITIVE, default=3, help="layers of an n_layers discriminator")
         g.add_argument("--norm", default="instance", choices=["instance", "batch", "none", "syncbatch"],
                        help="normalisation layers")
         g.add_argument("--init_type", default="normal", choices=["normal", "xavier", "kaiming", "orthogonal"],

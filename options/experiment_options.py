@@ -14,7 +14,8 @@ OWN = {"dataroot", "sources", "split_seed", "dataset_mode", "direction", "seed",
 
 
 class ExperimentOptions(CommandOptions):
-    """`given` keeps what the command line says, for every training to take over; `preset_values` the whole preset."""
+    """`training_options` keeps what the command line says for every training, `preset_values` the whole preset,
+    `command_line` all of the call."""
 
     def initialize(self, parser: OptionParser) -> OptionParser:
         g = parser.add_argument_group("Experiment")
@@ -76,11 +77,11 @@ class ExperimentOptions(CommandOptions):
         opt = super().gather_options(argv)
         parser = self.declare(argv)
         given, _ = parser.given()
-        opt.said = given
+        opt.command_line = given
         opt.preset_values = presets.read(opt.preset) if opt.preset else {}
         ours = {a.dest for group in parser._action_groups for a in group._group_actions
                 if group.title in ("Data", "Images", "Labels and splits")}
-        opt.given = {k: v for k, v in given.items() if k in ours - OWN}
+        opt.training_options = {k: v for k, v in given.items() if k in ours - OWN}
         for name in ("dataset_mode", "direction"):
             if name in given:
                 raise UserError(f"--{name}: an experiment has one folder a modality; say --target and --sources")

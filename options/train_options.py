@@ -45,7 +45,7 @@ class TrainOptions(BaseOptions):
                        help="how the learning rate falls")
         g.add_argument("--lr_decay_iters", type=POSITIVE, default=50, help="epochs between the steps of lr_policy step")
         g.add_argument("--gan_mode", default="lsgan", choices=["lsgan", "vanilla", "wgangp"], help="adversarial loss")
-        g.add_argument("--pool_size", type=COUNT, default=50, help="translated images kept for the critics")
+        g.add_argument("--pool_size", type=COUNT, default=50, help="translated images kept for the discriminators")
 
     def _saving(self, g: ArgumentGroup) -> None:
         g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")

@@ -163,7 +163,7 @@ def _unless_failed(failed: bool, value: T) -> T:
 
 # -- networks ------------------------------------------------------------------------------------------------------
 
-def unite(net: nn.Module) -> None:
+def synchronise(net: nn.Module) -> None:
     """Makes a network the same in all processes, and its batch normalisation one over all of them."""
     if ranks() == 1:
         return

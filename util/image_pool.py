@@ -1,4 +1,4 @@
-"""A store of past fakes: a critic also sees what the generator made some steps ago (Shrivastava et al. 2017)."""
+"""A store of past fakes: a discriminator also sees what the generator made some steps ago (Shrivastava et al. 2017)."""
 import random
 from collections.abc import Mapping
 from typing import Any

@@ -2,8 +2,8 @@
 
 A problem has a level (error: training would fail or be wrong; warning: it would run, but look first), the file or
 folder, the reason and the remedy. Each modality is read in data/checking/modality_check.py (scan by scan in
-data/checking/scan_survey.py) and judged in data/checking/judging.py; people on both sides of a split are found in
-data/checking/leaks.py.
+data/checking/scan_survey.py) and judged in data/checking/modality_problems.py; people on both sides of a split are
+found in data/checking/leaks.py.
 """
 from argparse import Namespace
 from collections import Counter, defaultdict
@@ -14,9 +14,9 @@ from typing import Any
 
 from duiit.data import splits
 from duiit.data.checking.fingerprint import VERSION
-from duiit.data.checking.judging import judge
 from duiit.data.checking.leaks import find_leaks
 from duiit.data.checking.modality_check import Modality, ModalityCheck
+from duiit.data.checking.modality_problems import find_problems
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.intensity import ct_window
@@ -41,7 +41,7 @@ def check_folder(opt: Namespace) -> tuple[list[Modality], list[Problem]]:
         checks = [ModalityCheck(n, loader_of(n), Path(opt.dataroot) / n, opt) for n in _wanted(names, opt)]
     for check in checks:
         if check.scans:
-            judge(check)
+            find_problems(check)
     parts = _parts_by_folder(checks) if by_folder else _draw(checks, opt)
     _count_parts(checks, parts, by_folder or opt.split_by == "patient")
     people = {key: {part for _, part in images} for key, images in parts.items()}

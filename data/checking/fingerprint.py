@@ -43,10 +43,10 @@ class ScanFacts:
 
 @dataclass(frozen=True)
 class Measure:
-    """A fact that is judged. floor: the least that limits stand off the training range; ratio: it is one of factors."""
+    """A fact that is judged. tolerance: the least that limits stand off the training range; ratio: of factors."""
     name: str
     title: str
-    floor: float
+    tolerance: float
     ratio: bool = False
 
 
@@ -91,7 +91,7 @@ def summarise(facts: Sequence[ScanFacts]) -> dict[str, Any]:
     """The fingerprint of scans: {scans, units, measures: {name: {low, median, high, scans}}}; low and high are limits.
 
     A limit is FENCE interquartile ranges beyond the quartile (further where scans are few), or the 1st or 99th
-    percentile where that is further out, plus the measure's floor.
+    percentile where that is further out, plus the measure's tolerance.
     """
     values = {m.name: [v for f in facts if (v := _value(f, m.name)) is not None] for m in MEASURES}
     return {"scans": len(facts), "units": dict(Counter(f.unit for f in facts).most_common()),
@@ -127,8 +127,9 @@ def _value(facts: ScanFacts, name: str) -> float | None:
 
 def _limits(values: Sequence[float], measure: Measure) -> dict[str, float]:
     scale = np.log(np.maximum(values, 1e-6)) if measure.ratio else np.asarray(values, float)
-    floor = np.log(measure.floor) if measure.ratio else measure.floor
+    tolerance = np.log(measure.tolerance) if measure.ratio else measure.tolerance
     first, lower, median, upper, last = np.percentile(scale, (1, 25, 50, 75, 99))
     fence = FENCE * (1 + FEW / len(values)) * (upper - lower)
-    limits = {"low": min(first, lower - fence) - floor, "median": median, "high": max(last, upper + fence) + floor}
+    limits = {"low": min(first, lower - fence) - tolerance, "median": median,
+              "high": max(last, upper + fence) + tolerance}
     return {k: float(np.exp(v) if measure.ratio else v) for k, v in limits.items()} | {"scans": len(values)}

@@ -105,7 +105,7 @@ class ModalityCheck:
 
 
 def _told(message: str, place: Path) -> tuple[str, str, str]:
-    """(where, reason, remedy) of a message in the house's form `where: reason; remedy`."""
+    """(where, reason, remedy) of a message in the form `where: reason; remedy`."""
     where, colon, rest = message.partition(": ")
     if not colon or not where.startswith((str(place), str(Path(place).parent))):
         where, rest = str(place), message

@@ -91,9 +91,10 @@ class Test:
             names = self.opt.facts.classes if _is_class(answer) else ()
             chances = {f"p_{c}": float(p) for c, p in zip(names, answer, strict=True)} if names else {}
             self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
-                              "slice": row.index + 1, "label": row.label, "prediction": self._said(answer), **chances})
+                              "slice": row.index + 1, "label": row.label,
+                              "prediction": self._prediction_of(answer), **chances})
 
-    def _said(self, answer: Any) -> float | str | None:
+    def _prediction_of(self, answer: Any) -> float | str | None:
         """A number, or the name of the likeliest class; None where nothing was asked."""
         if answer is None:
             return None
@@ -114,7 +115,8 @@ class Test:
                 "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
 
     def _class_errors(self, chances: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
-        return metrics.classification_errors([self._said(c) for c in chances], labels, chances, self.opt.facts.classes)
+        predicted = [self._prediction_of(c) for c in chances]
+        return metrics.classification_errors(predicted, labels, chances, self.opt.facts.classes)
 
     def _floor(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Always answering what the target's training images have on average (or most often)."""
@@ -162,7 +164,7 @@ class Test:
             tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
             name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
             save_images(self.page, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
-            answer = self._said(answer)
+            answer = self._prediction_of(answer)
             if answer is not None:
                 label = "unknown" if row.label is None else _short(row.label)
                 self.page.add_text(f"label {label}, read from the translation as {_short(answer)}")

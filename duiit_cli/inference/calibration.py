@@ -47,15 +47,15 @@ TABLES = ("label_column", "id_column", "patient_regex")
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class Calibration:
     """scores: {aggregate: [score of each validation patient]}, absolute errors or 1 - the true class's probability;
-    looks: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
+    fingerprint: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
     scores: dict[str, list[float]] | None
-    looks: dict[str, Any] | None
+    fingerprint: dict[str, Any] | None
     parts: Parts
 
 
-def keep(model: Any, opt: Namespace) -> None:
+def write_calibration(model: Any, opt: Namespace) -> None:
     """At the end of a training, on one process: stores what predictions will need. Never stops a run that is done."""
     if not hasattr(model, "predictor"):
         return
@@ -69,20 +69,20 @@ def keep(model: Any, opt: Namespace) -> None:
             if weights.is_file():
                 checkpoint.load_weights(net, weights, model.device)
                 _scores(opt, net, model.device, folder, epoch)
-        _looks(opt, folder)
+        _fingerprint(opt, folder)
     except UserError as error:
         log.warning("nothing is kept for intervals and flags of `duiit predict`: %s", error)
 
 
-def of_run(opt: Namespace, net: Module, device: torch.device) -> RunFacts:
-    """RunFacts of the run that opt.name names, with `net` for its predictor; found now if they are not kept."""
+def of_run(opt: Namespace, net: Module, device: torch.device) -> Calibration:
+    """Calibration of the run that opt.name names, with `net` for its predictor; found now if they are not kept."""
     folder = Path(opt.checkpoints_dir) / opt.name
     epoch = f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
     opt, run = copy.copy(opt), run_file.read(opt.checkpoints_dir, opt.name)
     vars(opt).update({k: run.get(k) for k in TABLES})
     scores = _or_none("interval", _scores, opt, net, device, folder, epoch)
-    looks = _or_none("flag", _looks, opt, folder)
-    return RunFacts(scores, looks, parts_of(folder, opt) if (folder / splits.NAME).is_file() else {})
+    seen = _or_none("flag", _fingerprint, opt, folder)
+    return Calibration(scores, seen, parts_of(folder, opt) if (folder / splits.NAME).is_file() else {})
 
 
 def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
@@ -105,7 +105,7 @@ def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epo
     meaning = "1 - probability of the true class" if opt.task == "classification" else "absolute error in label units"
     found = {"version": VERSION, "epoch": epoch, "score": f"{meaning}, of each validation patient's worst scan",
              "patients": len(scores["mean"]), "scores": scores, "made_with": made_with}
-    _keep(path, found, kept, "weights")
+    _write(path, found, kept, "weights")
     return scores
 
 
@@ -151,19 +151,19 @@ def digest(net: Module) -> str:
 
 # -- what the training scans look like -------------------------------------------------------------------------------
 
-def _looks(opt: Namespace, folder: Path) -> dict[str, Any]:
+def _fingerprint(opt: Namespace, folder: Path) -> dict[str, Any]:
     made_with = {name: getattr(opt, name) for name in SLICES}
     path = folder / fingerprint.NAME
     kept = _read(path)
     if kept.get("made_with") == made_with:
         return kept["modalities"][opt.target]["fingerprint"]
-    looks = look(opt, parts_of(folder, opt))
-    found = {"version": VERSION, "modalities": {opt.target: {"fingerprint": looks}}, "made_with": made_with}
-    _keep(path, found, kept)
-    return looks
+    seen = training_fingerprint(opt, parts_of(folder, opt))
+    found = {"version": VERSION, "modalities": {opt.target: {"fingerprint": seen}}, "made_with": made_with}
+    _write(path, found, kept)
+    return seen
 
 
-def look(opt: Namespace, parts: Parts) -> dict[str, Any]:
+def training_fingerprint(opt: Namespace, parts: Parts) -> dict[str, Any]:
     """The fingerprint of (a sample of) the target's training scans."""
     scans = [s for s in target_scans(opt) if "train" in parts.get(s.patient, ())]
     chosen = [scans[i] for i in np.unique(np.linspace(0, len(scans) - 1, min(SAMPLE, len(scans))).astype(int))]
@@ -211,7 +211,7 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _keep(path: Path, found: Mapping[str, Any], kept: Mapping[str, Any], *changing: str) -> None:
+def _write(path: Path, found: Mapping[str, Any], kept: Mapping[str, Any], *changing: str) -> None:
     """Writes what was found, unless the file has the same under other settings: then this call is the exception."""
     ours, theirs = ({k: v for k, v in f.get("made_with", {}).items() if k not in changing} for f in (found, kept))
     if kept and ours != theirs:

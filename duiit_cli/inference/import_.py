@@ -74,7 +74,7 @@ def _recognise(opt: Namespace, states: Mapping[str, architecture.State], files: 
         if name.startswith("G"):
             found.update(architecture.of_generator(states[name]))
         elif name.startswith("D"):
-            found = {**_critic(states[name], files[name]), **found}
+            found = {**_discriminator(states[name], files[name]), **found}
         elif name == "P":
             found = {**_predictor(opt, states[name], files[name]), **found}
     found.pop("channels", None)
@@ -85,10 +85,11 @@ def _recognise(opt: Namespace, states: Mapping[str, architecture.State], files: 
             setattr(opt, name, value)
 
 
-def _critic(state: architecture.State, file: Path) -> dict[str, Any]:
-    found = architecture.of_critic(state)
+def _discriminator(state: architecture.State, file: Path) -> dict[str, Any]:
+    found = architecture.of_discriminator(state)
     if not found:
-        raise UserError(f"{file}: holds no critic of the toolkit (its first key is {next(iter(state), 'missing')}); "
+        first = next(iter(state), "missing")
+        raise UserError(f"{file}: holds no discriminator of the toolkit (its first key is {first}); "
                         "test and translate need none: leave the file out")
     return found
 
@@ -120,7 +121,7 @@ def _networks(opt: Namespace, files: Mapping[str, Path], states: Mapping[str, ar
     nets = {name: model.net(name) for name in model.model_names}
     for name in sorted(set(files) - set(nets)):
         if name.startswith("D") and any(n.startswith("G") for n in nets):     # for going on with the training
-            channels = architecture.of_critic(states[name])["channels"]
+            channels = architecture.of_discriminator(states[name])["channels"]
             nets[name] = networks.define_D(channels, opt.ndf, opt.netD, opt.n_layers_D, opt.norm)
     for name, net in nets.items():
         _load(net, files[name], states[name])

@@ -114,7 +114,7 @@ def scan_rows(results: Sequence[Result], net: Module, opt: Namespace, device: to
     return rows
 
 
-def _limit(run: calibration.RunFacts, opt: Namespace) -> float | None:
+def _limit(run: calibration.Calibration, opt: Namespace) -> float | None:
     """The largest score that the interval allows; None, with the reason in a line, where there can be no interval."""
     if not opt.interval or run.scores is None:
         return None
@@ -127,7 +127,7 @@ def _limit(run: calibration.RunFacts, opt: Namespace) -> float | None:
     return limit
 
 
-def _scan_row(r: Result, run: calibration.RunFacts, limit: float | None, opt: Namespace) -> dict[str, Any]:
+def _scan_row(r: Result, run: calibration.Calibration, limit: float | None, opt: Namespace) -> dict[str, Any]:
     answer = None if r.answers is None else of_scan(r.answers, opt.aggregate)
     flag, reason = _judged(r, run)
     parts = run.parts.get(r.scan.patient, ())
@@ -137,13 +137,13 @@ def _scan_row(r: Result, run: calibration.RunFacts, limit: float | None, opt: Na
             "file": str(r.scan.files[0] if len(r.scan.files) == 1 else r.scan.files[0].parent)}
 
 
-def _judged(r: Result, run: calibration.RunFacts) -> tuple[str, str]:
+def _judged(r: Result, run: calibration.Calibration) -> tuple[str, str]:
     """(flag, reason): reading's own verdict, else whether the scan looks like those the run was trained on."""
     if r.flag or not r.facts:
         return r.flag, r.reason
-    if run.looks is None:
+    if run.fingerprint is None:
         return UNJUDGED, "what the training scans look like is not known"
-    reasons = unlike(r.facts[0], run.looks)
+    reasons = unlike(r.facts[0], run.fingerprint)
     return (UNLIKE, "; ".join(reasons)) if reasons else ("", "")
 
 

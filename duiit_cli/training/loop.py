@@ -109,11 +109,11 @@ def _stop_signals() -> Iterator[dict[str, int]]:
 
 
 def balance(losses: Mapping[str, float]) -> dict[str, float]:
-    """{"balance": the critics' mean loss by the generators' mean adversarial loss}: with LSGAN 1 where neither wins,
-    and towards 0 as the critics do. Nothing where no D_<x> and G_<x> go together."""
+    """{"balance": the discriminators' mean loss by the generators' mean adversarial loss}: with LSGAN 1 where neither
+    wins, and towards 0 as the discriminators do. Nothing where no D_<x> and G_<x> go together."""
     pairs = [(losses[k], losses[f"G_{k[2:]}"]) for k in losses if k.startswith("D_") and f"G_{k[2:]}" in losses]
-    critics, generators = sum(d for d, _ in pairs), sum(g for _, g in pairs)
-    return {"balance": critics / generators} if generators else {}
+    discriminators, generators = sum(d for d, _ in pairs), sum(g for _, g in pairs)
+    return {"balance": discriminators / generators} if generators else {}
 
 
 class _Unwatched:
@@ -285,7 +285,7 @@ class TrainingRun:
             log.info("stopped early: no smaller validation error than %.4g in %d validations; --epoch best has the "
                      "weights of that one", self.best, self.stale)
         if distributed.is_main():
-            calibration.keep(self.model, self.opt)
+            calibration.write_calibration(self.model, self.opt)
         log.info("trained %d steps; the run is in %s", self.steps, self.folder)
         return 0
 

@@ -47,7 +47,7 @@ def _unet(state: State) -> dict[str, Any]:
     return {"netG": name, "upsample": "resize" if resized else "transposed"} if name else {}
 
 
-def of_critic(state: State) -> dict[str, Any]:
+def of_discriminator(state: State) -> dict[str, Any]:
     """netD, n_layers_D, ndf, norm, and `channels`, those of the images that it judges."""
     pixel = "net.0.weight" in state
     weight = state.get("net.0.weight" if pixel else "model.0.weight")

@@ -1,4 +1,4 @@
-"""Critics: PatchGAN and its 1x1 variant. They answer with a map of scores, one a patch, without a sigmoid."""
+"""Discriminators: PatchGAN and its 1x1 variant. They answer with a map of scores, one a patch, without a sigmoid."""
 from collections.abc import Sequence
 
 import torch
@@ -8,12 +8,12 @@ from duiit.models.networks.init import init_net
 from duiit.models.networks.norm import NormLayer, get_norm_layer, needs_bias
 from duiit.util.errors import UserError
 
-CRITICS = ("basic", "n_layers", "pixel")
+DISCRIMINATORS = ("basic", "n_layers", "pixel")
 
 
 def define_D(input_nc: int, ndf: int, netD: str, n_layers_D: int = 3, norm: str = "batch", init_type: str = "normal",
              init_gain: float = 0.02, gpu_ids: Sequence[int] = ()) -> nn.Module:
-    """An initialised critic: (N, input_nc, H, W) -> (N, 1, h, w).
+    """An initialised discriminator: (N, input_nc, H, W) -> (N, 1, h, w).
 
     `basic` is the 70x70 PatchGAN (three layers, whatever n_layers_D says), `n_layers` takes the depth from n_layers_D,
     `pixel` looks at each pixel alone.
@@ -22,14 +22,14 @@ def define_D(input_nc: int, ndf: int, netD: str, n_layers_D: int = 3, norm: str 
     if netD == "pixel":
         net = PixelDiscriminator(input_nc, ndf, norm_layer)
     else:
-        net = NLayerDiscriminator(input_nc, ndf, critic_depth(netD, n_layers_D), norm_layer)
+        net = NLayerDiscriminator(input_nc, ndf, discriminator_depth(netD, n_layers_D), norm_layer)
     return init_net(net, init_type, init_gain, gpu_ids)
 
 
-def critic_depth(netD: str, n_layers_D: int) -> int:
+def discriminator_depth(netD: str, n_layers_D: int) -> int:
     """The number of layers of a PatchGAN of that name."""
     if netD not in ("basic", "n_layers"):
-        raise UserError(f"--netD {netD} is not known: use one of {', '.join(CRITICS)}")
+        raise UserError(f"--netD {netD} is not known: use one of {', '.join(DISCRIMINATORS)}")
     if netD == "n_layers" and n_layers_D < 1:
         raise UserError(f"--n_layers_D {n_layers_D} is too few: use 1 or more, or --netD pixel")
     return 3 if netD == "basic" else n_layers_D

@@ -8,9 +8,9 @@ GAN_MODES = ("lsgan", "vanilla", "wgangp")
 
 
 class GANLoss(nn.Module):
-    """`criterion(prediction, target_is_real)`: how far a critic's scores are from "all real" or "all fake".
+    """`criterion(prediction, target_is_real)`: how far a discriminator's scores are from "all real" or "all fake".
 
-    The critic must not end in a sigmoid. With wgangp the value is minus or plus the mean score.
+    The discriminator must not end in a sigmoid. With wgangp the value is minus or plus the mean score.
     """
 
     real_label: torch.Tensor
@@ -48,7 +48,7 @@ def cal_gradient_penalty(netD: nn.Module, real_data: torch.Tensor, fake_data: to
     scores = netD(points)
     gradients, = torch.autograd.grad(scores, points, torch.ones_like(scores), create_graph=True)
     gradients = gradients.reshape(len(real_data), -1)  # (N, C*H*W)
-    # The small shift keeps the norm's own derivative finite where the critic is flat.
+    # The small shift keeps the norm's own derivative finite where the discriminator is flat.
     norms = (gradients + 1e-16).norm(2, dim=1)  # (N,)
     return ((norms - constant) ** 2).mean() * lambda_gp, gradients
 

@@ -13,7 +13,7 @@ INIT_TYPES = ("normal", "xavier", "kaiming", "orthogonal")
 
 _FILL = {
     # N(0, 0.02) rather than a fan-in rule: with Tanh at the end and normalisation inside, small weights keep the first
-    # images near zero, where neither the critic nor the Tanh saturates.
+    # images near zero, where neither the discriminator nor the Tanh saturates.
     "normal": lambda weight, gain: nn.init.normal_(weight, 0.0, gain),
     "xavier": lambda weight, gain: nn.init.xavier_normal_(weight, gain=gain),
     "kaiming": lambda weight, gain: nn.init.kaiming_normal_(weight, a=0, mode="fan_in"),

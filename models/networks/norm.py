@@ -42,7 +42,7 @@ def needs_bias(norm_layer: NormLayer) -> bool:
 
 
 @contextmanager
-def statistics_kept(net: nn.Module) -> Iterator[None]:
+def running_statistics_kept(net: nn.Module) -> Iterator[None]:
     """Inside, batch norm in training mode normalises by its batch as ever but leaves its running statistics alone:
     for images that are to teach the weights, and yet are not what the network will read when it is used."""
     layers = [m for m in net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]

@@ -1,5 +1,5 @@
 """Which image sizes the networks can take, said before training instead of by a shape error in the middle of it."""
-from duiit.models.networks.discriminators import critic_depth
+from duiit.models.networks.discriminators import discriminator_depth
 from duiit.models.networks.generators import resnet_blocks, unet_downs
 from duiit.util.errors import UserError
 
@@ -31,8 +31,8 @@ def _nearest(side: int, step: int, smallest: int) -> int:
     return max(smallest, (side + (step - 1) // 2) // step * step)
 
 
-def check_critic_size(netD: str, n_layers_D: int, height: int, width: int) -> None:
-    """UserError if images of height x width are too small for critic `netD` to give a single score.
+def check_discriminator_size(netD: str, n_layers_D: int, height: int, width: int) -> None:
+    """UserError if images of height x width are too small for discriminator `netD` to give a single score.
 
     Each halving rounds down and the two last convolutions take a pixel each, so a PatchGAN of n layers needs three
     pixels after n halvings: 3 * 2**n, which is 24 for `basic`.
@@ -40,10 +40,10 @@ def check_critic_size(netD: str, n_layers_D: int, height: int, width: int) -> No
     if netD == "pixel":
         smallest = 2  # one pixel alone has no spread for an instance norm
     else:
-        smallest = 3 * 2 ** critic_depth(netD, n_layers_D)
+        smallest = 3 * 2 ** discriminator_depth(netD, n_layers_D)
     if min(height, width) >= smallest:
         return
-    shallower = " or a shallower critic (--netD n_layers --n_layers_D 1 takes 6 pixels)" if smallest > 6 else ""
+    shallower = " or a shallower discriminator (--netD n_layers --n_layers_D 1 takes 6 pixels)" if smallest > 6 else ""
     depth = f" --n_layers_D {n_layers_D}" if netD == "n_layers" else ""
     raise UserError(f"--netD {netD}{depth} needs images of {smallest}x{smallest} pixels or more, not {height}x{width}: "
                     f"use --crop_size {smallest} or larger{shallower}")

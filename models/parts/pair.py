@@ -60,10 +60,10 @@ def sources_of(model: Any, kind: type[S]) -> list[S]:
 class Pair(Source):
     """A source (images y) and the target (images x), translated into each other.
 
-    The critic of target images, D_t, is not here: all pairs share it, as they share x.
+    The discriminator of target images, D_t, is not here: all pairs share it, as they share x.
     """
 
-    # Networks, and stores of past translations for the critics.
+    # Networks, and stores of past translations for the discriminators.
     G = Published("netG_A")                 # source -> target
     F = Published("netG_B")                 # target -> source
     D_s = Published("netD_B")               # judges source images

@@ -35,7 +35,7 @@ def make_optimizer(nets: Iterable[torch.nn.Module], opt: Namespace) -> torch.opt
 
 
 @contextmanager
-def own_draws(opt: Namespace) -> Iterator[None]:
+def own_random_numbers(opt: Namespace) -> Iterator[None]:
     """Networks made inside are drawn from a seed of their own, so that they shift no other random number of the run."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(opt.seed)           # the CPU's alone, where networks are made
@@ -48,7 +48,7 @@ def make_predictor(opt: Namespace, channels: int,
     deviation): of all training labels, unless another is given."""
     mean, std = score or score_of(opt)
     weights = opt.weights_P if opt.isTrain and not opt.continue_train else None
-    with own_draws(opt):
+    with own_random_numbers(opt):
         return networks.define_P(opt.netP, channels, opt.task, classes_of(opt), mean, std, weights)
 
 

@@ -90,7 +90,7 @@ def steps():
 
 
 class Times(nn.Module):
-    """x -> factor * x, pixel by pixel: a generator, or a critic with a score a pixel."""
+    """x -> factor * x, pixel by pixel: a generator, or a discriminator with a score a pixel."""
 
     def __init__(self, factor):
         super().__init__()
@@ -121,7 +121,7 @@ def toy(options):
         model = create_model(opt)
         for name, net in {"G_A": Times(0.5), "G_B": Times(3), "D_A": Times(2), "D_B": Times(1)}.items():
             setattr(model, f"net{name}", net)
-        model.critics = [model.netD_A, model.netD_B]
+        model.discriminators = [model.netD_A, model.netD_B]
         if hasattr(model, "netP"):
             model.netP = MeanTimes(100)
         model.set_input({"A": flat(0.2, 0.4), "A_label": torch.tensor([13.0, 16.0]), "A_paths": ["a1", "a2"],

@@ -50,7 +50,7 @@ def test_generators_loss_is_upstreams_sum_in_one_graph(make):
     """Term by term, the gradient is that of the whole sum differentiated at once, as the toolkit does."""
     model, loader = make("--model cycle_gan --dataset_mode cross_modality --sources mri --input_nc 1 --output_nc 1")
     model.set_input(next(iter(loader)))
-    model.set_requires_grad(model.critics, False)
+    model.set_requires_grad(model.discriminators, False)
     model.backward_G()
     found = [p.grad.clone() for p in model.netG_A.parameters()]
     model.optimizer_G.zero_grad()
@@ -65,9 +65,9 @@ def test_generators_loss_is_upstreams_sum_in_one_graph(make):
         torch.testing.assert_close(mine, whole, rtol=1e-3, atol=1e-5)
 
 
-# ---- the critics' loss ----------------------------------------------------------------------------------------------
+# ---- the discriminators' loss -----------------------------------------------------------------------------------
 
-def test_critics_loss_is_half_the_sum_of_real_and_fake(toy):
+def test_discriminators_loss_is_half_the_sum_of_real_and_fake(toy):
     model = toy("--model cycle_gan --pool_size 0")
     model.forward()
     model.backward_D_A()
@@ -79,7 +79,7 @@ def test_critics_loss_is_half_the_sum_of_real_and_fake(toy):
     assert model.netG_A.factor.grad is None and model.netG_B.factor.grad is None
 
 
-def test_critics_see_older_translations_from_the_pool(toy, monkeypatch):
+def test_discriminators_see_older_translations_from_the_pool(toy, monkeypatch):
     model = toy("--model cycle_gan --pool_size 1")
     model.fake_B_pool.images = [torch.full((1, 1, 32, 32), 0.25)]
     monkeypatch.setattr(random, "uniform", lambda low, high: 1.0)          # always swap
@@ -89,10 +89,10 @@ def test_critics_see_older_translations_from_the_pool(toy, monkeypatch):
     assert loss(model, "D_A") == pytest.approx((0.4 + 0.145) / 2)
 
 
-def test_a_step_moves_critics_by_their_own_loss_only(make):
+def test_a_step_moves_discriminators_by_their_own_loss_only(make):
     model, loader = make("--model cycle_gan --dataset_mode cross_modality --sources mri --input_nc 1 --output_nc 1")
     model.set_input(next(iter(loader)))
-    model.set_requires_grad(model.critics, False)
+    model.set_requires_grad(model.discriminators, False)
     model.optimizer_G.zero_grad()
     model.backward_G()
     assert all(p.grad is None for p in model.netD_A.parameters())
@@ -163,7 +163,7 @@ def test_uncropped_images_that_the_generator_cannot_take_are_refused(options):
 
 # ---- several sources ------------------------------------------------------------------------------------------------
 
-def test_several_sources_share_the_target_critic(make, steps):
+def test_several_sources_share_the_target_discriminator(make, steps):
     model, loader = make("--model duiit --sources mri,pet --lambda_pred 0.01 --pool_size 0")
     assert model.model_names == ["G_A_mri", "G_A_pet", "G_B_mri", "G_B_pet", "D_A", "D_B_mri", "D_B_pet", "P"]
     before = {n: [p.detach().clone() for p in model.net(n).parameters()] for n in model.model_names}
@@ -177,7 +177,7 @@ def test_several_sources_share_the_target_critic(make, steps):
     assert model.translator("pet") is model.netG_A_pet and model.back_translator("mri") is model.netG_B_mri
 
 
-def test_shared_critic_takes_the_mean_over_sources(make):
+def test_shared_discriminator_takes_the_mean_over_sources(make):
     model, loader = make("--model cycle_gan --dataset_mode cross_modality --sources mri,pet --input_nc 1 --output_nc 1 "
                          "--pool_size 0")
     model.set_input(next(iter(loader)))

@@ -102,7 +102,7 @@ def test_batch_norm_is_over_all_processes(tmp_path):
     state = {key: value.clone() for key, value in net.state_dict().items()}
 
     def share():
-        distributed.unite(net)
+        distributed.synchronise(net)
         found = batch_norm_step(net, images[2 * distributed.rank():][:2])
         distributed.average(found[:4])
         return found
@@ -152,7 +152,7 @@ def test_alone_nothing_is_sent():
     assert distributed.gather("x") == ["x"]
     assert distributed.from_main(lambda: 4) == 4
     net = nn.Sequential(nn.BatchNorm2d(1))
-    distributed.unite(net)
+    distributed.synchronise(net)
     assert type(net[0]) is nn.BatchNorm2d
 
 

@@ -1,8 +1,8 @@
 """The models against a second, plain implementation of the paper's equations.
 
-Nothing of models/ is used here but the factories of networks: the losses, the pool, the critics' and the predictor's
-steps are written down from section 3, each as one sum in one graph. Both make several steps on the same batches, in
-double precision, and end with the same weights.
+Nothing of models/ is used here but the factories of networks: the losses, the pool, the discriminators' and the
+predictor's steps are written down from section 3, each as one sum in one graph. Both make several steps on
+the same batches, in double precision, and end with the same weights.
 """
 import copy
 import random
@@ -51,10 +51,10 @@ class Plain:
 
     def step(self, x, ys, r_x, r_ys):
         fakes_x, fakes_y = self.generators(x, ys, r_x, r_ys)
-        self.critics(x, ys, fakes_x, fakes_y)
+        self.discriminators(x, ys, fakes_x, fakes_y)
 
     def generators(self, x, ys, r_x, r_ys):
-        """G and F descend L (Eq. 3), P its prediction terms, with the critics as they are."""
+        """G and F descend L (Eq. 3), P its prediction terms, with the discriminators as they are."""
         fakes_x = [G(y) for G, y in zip(self.G, ys, strict=True)]
         fakes_y = [back(x) for back in self.F]
         lambda_y, lambda_x = self.opt.lambda_A, self.opt.lambda_B
@@ -64,8 +64,8 @@ class Plain:
             L = L + lambda_y * (back(fake_x) - y).abs().mean() + lambda_x * (G(fake_y) - x).abs().mean()
         if self.P:
             L = L + self.opt.lambda_pred * self.prediction(x, fakes_x, r_x, r_ys)     # Eq. 3
-        critics = [p for D in (self.D_t, *self.D_s) for p in D.parameters()]
-        self.descend(L, [self.of_G, self.of_P] if self.P else [self.of_G], critics)
+        discriminators = [p for D in (self.D_t, *self.D_s) for p in D.parameters()]
+        self.descend(L, [self.of_G, self.of_P] if self.P else [self.of_G], discriminators)
         return [f.detach() for f in fakes_x], [f.detach() for f in fakes_y]
 
     def prediction(self, x, fakes_x, r_x, r_ys):
@@ -80,17 +80,17 @@ class Plain:
             loss = loss + squared(frozen(self.P)(fake), r)                            # what G learns
         return loss
 
-    def critics(self, x, ys, fakes_x, fakes_y):
-        """Half the squared error on real and on past translations, the mean over sources for the critic they share."""
+    def discriminators(self, x, ys, fakes_x, fakes_y):
+        """Half the squared error on real and on past translations, the mean over sources for the one they share."""
         loss = 0
         for past, fake in zip(self.past_x, fakes_x, strict=True):
-            loss = loss + self.critic(self.D_t, x, self.pooled(past, fake)) / len(ys)
+            loss = loss + self.discriminator(self.D_t, x, self.pooled(past, fake)) / len(ys)
         for D_s, y, past, fake in zip(self.D_s, ys, self.past_y, fakes_y, strict=True):
-            loss = loss + self.critic(D_s, y, self.pooled(past, fake))
+            loss = loss + self.discriminator(D_s, y, self.pooled(past, fake))
         self.descend(loss, [self.of_D])
 
     @staticmethod
-    def critic(D, real, fake):
+    def discriminator(D, real, fake):
         return ((D(real) - 1).square().mean() + D(fake).square().mean()) / 2
 
     def pooled(self, past, fakes):

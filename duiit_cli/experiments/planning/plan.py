@@ -180,7 +180,7 @@ class Plan:
         if unknown:
             raise UserError(f"[{table}] of a method: --model {model} has no option {unknown}"
                             f"{nearest(unknown, actions)}")
-        merged = {**QUIET, **values, **{k: v for k, v in scale.items() if k in actions}, **opt.given,
+        merged = {**QUIET, **values, **{k: v for k, v in scale.items() if k in actions}, **opt.training_options,
                   "model": model, **self._place(split)}
         return ["train", *(word for k, v in merged.items() for word in as_words(actions[k], v))]
 
@@ -200,7 +200,7 @@ class Plan:
             self._known[key] = {a.dest: a for a in option_actions(TrainOptions().declare(words))}
         return self._known[key]
 
-    # -- at the door -------------------------------------------------------------------------------------------
+    # -- before anything is trained ----------------------------------------------------------------------------
 
     def check(self) -> None:
         """Parses every training's words, so that a wrong value is told before anything is trained."""

@@ -8,7 +8,7 @@ from typing import Any
 from duiit.data.splits import PARTS
 from duiit.options.run_file import FACTS
 from duiit.options.run_file import NAME as RUN_FILE
-from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.results import Experiment
 
 WHOLE = "whole"
@@ -85,7 +85,7 @@ def _header(experiment: Experiment) -> list[str]:
 
 
 def _row(facts: Mapping[str, Any]) -> list[Any]:
-    return [*(facts.get(k, words.DASH) for k in ("patients", "slices", "labelled_patients", "labelled")),
+    return [*(facts.get(k, formatting.DASH) for k in ("patients", "slices", "labelled_patients", "labelled")),
             _labels_of(facts)]
 
 
@@ -94,13 +94,15 @@ def _labels_of(facts: Mapping[str, Any]) -> str:
         return ", ".join(f"{name}: {n}" for name, n in facts["classes"].items())
     ages = facts.get("ages")
     if not ages:
-        return words.DASH
-    return f"{words.mean_sd(ages)} ({words.number(ages['low'])} to {words.number(ages['high'])})"
+        return formatting.DASH
+    return f"{formatting.mean_sd(ages)} ({formatting.number(ages['low'])} to {formatting.number(ages['high'])})"
 
 
 def _sizes(experiment: Experiment, modality: str) -> str:
     sizes = experiment.image_sizes.get(modality)
-    return ", ".join(f"{size} ({n})" for size, n in sizes.items()) if isinstance(sizes, dict) and sizes else words.DASH
+    if not isinstance(sizes, dict) or not sizes:
+        return formatting.DASH
+    return ", ".join(f"{size} ({n})" for size, n in sizes.items())
 
 
 # -- an experiment of before it was taken down -------------------------------------------------------------------
@@ -117,8 +119,8 @@ def _older(experiment: Experiment) -> list[page.Element]:
     rows = []
     for modality, parts in sorted(patients.items(), key=lambda item: item[0] != experiment.target):
         stats = labels.get(modality, {})
-        known = stats.get("known", words.DASH)
-        age = words.mean_sd({"mean": stats.get("mean"), "sd": stats.get("std")})
+        known = stats.get("known", formatting.DASH)
+        age = formatting.mean_sd({"mean": stats.get("mean"), "sd": stats.get("std")})
         rows.append([modality.upper(), *(len(parts.get(p, ())) for p in PARTS), known, age])
     header = ["modality", *(f"patients, {_PART_NAMES[p]}" for p in PARTS), "labelled training slices",
               f"{_label(experiment).lower()} of these"]
@@ -171,8 +173,8 @@ def _images(experiment: Experiment, facts: Mapping[str, Any]) -> list[str]:
     ranges = [found["target_range"] for found in options if found.get("target_range")]
     if ranges:
         low, high, unit = ranges[0]
-        lines.append(f"{experiment.target.upper()} images: {words.number(low)} to {words.number(high)} {unit} become "
-                     "-1 to 1")
+        lines.append(f"{experiment.target.upper()} images: {formatting.number(low)} to {formatting.number(high)} "
+                     f"{unit} become -1 to 1")
     for translator in experiment.translators.values():
         counts = [facts.get(s, {}).get(WHOLE, {}).get("slices") for s in translator.sources]
         if counts and None not in counts:

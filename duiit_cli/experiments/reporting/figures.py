@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duiit.util.files import atomic_path, file_name
-from duiit_cli.experiments.reporting import words
+from duiit_cli.experiments.reporting import formatting
 from duiit_cli.experiments.reporting.comparison import Comparison
 from duiit_cli.experiments.reporting.results import FLOOR, Experiment
 
@@ -75,7 +75,7 @@ def errors_over_splits(experiment: Experiment, unit: str) -> Picture:
         colour = _COLOURS.get(method.role, _GREY)
         axes.scatter(values, [y] * len(values), s=24, color=colour, alpha=0.5, linewidths=0, zorder=3)
         axes.vlines(np.mean(values), y - 0.33, y + 0.33, color=colour, linewidth=2.6, zorder=4)
-        _note(axes, y, words.number(float(np.mean(values)), metric))
+        _note(axes, y, formatting.number(float(np.mean(values)), metric))
     floor = list(experiment.values(FLOOR, unit, metric).values())
     if floor:
         axes.axvline(float(np.mean(floor)), color=_TEXT, linewidth=1.1, linestyle=(0, (4, 3)), zorder=2)
@@ -86,7 +86,7 @@ def errors_over_splits(experiment: Experiment, unit: str) -> Picture:
     _rows(axes, [m.title for m, _ in rows])
     axes.set_xlabel(_axis_name(metric, unit, settings))
     _note(axes, -0.85, "mean", _MUTED)
-    title = f"{words.NAMES[metric]} of each method on each split, {words.per(unit)}"
+    title = f"{formatting.NAMES[metric]} of each method on each split, {formatting.per(unit)}"
     return _picture(figure, "errors", title)
 
 
@@ -104,7 +104,7 @@ def paired_differences(experiment: Experiment, compared: Sequence[Comparison], u
         if test.low is not None and test.high is not None:
             axes.hlines(y, test.low, test.high, color=colour, linewidth=2.2, zorder=4)
         axes.plot([test.difference or 0], [y], marker="D", markersize=5.5, color=colour, zorder=5)
-        _note(axes, y, words.p_value(test.p))
+        _note(axes, y, formatting.p_value(test.p))
     _rows(axes, [experiment.method(c.other).title for c in rows])
     axes.set_xlabel(f"{_axis_name(experiment.metric, unit, experiment.settings)}: {method.title} minus the other")
     _note(axes, -0.85, "p", _MUTED)
@@ -247,8 +247,8 @@ def _square(x: float, y: float, share: float) -> Rectangle:
 
 
 def _axis_name(metric: str, unit: str, settings: Mapping[str, Any]) -> str:
-    named = words.unit_of(metric, settings)
-    return f"{words.NAMES[metric]} {words.per(unit)}" + (f" ({named})" if named else "")
+    named = formatting.unit_of(metric, settings)
+    return f"{formatting.NAMES[metric]} {formatting.per(unit)}" + (f" ({named})" if named else "")
 
 
 def _picture(figure: Figure, name: str, description: str) -> Picture:

@@ -83,8 +83,8 @@ def _sorted(found: Mapping[str, Any], experiment: Experiment) -> dict[str, list[
     facts = {k: v for k, v in told.items() if k not in defaults}
     model = {"model": found["model"]} if "model" in found else {}
     return {page.MARKED: [
-        *(f"{k} = {_told(v)}" for k, v in model.items()),
-        *(f"{_pair(k, v, experiment)} (default {_told(defaults[k]) or 'none'})" for k, v in changed.items())],
+        *(f"{k} = {_formatted(v)}" for k, v in model.items()),
+        *(f"{_pair(k, v, experiment)} (default {_formatted(defaults[k]) or 'none'})" for k, v in changed.items())],
         "as by default": [_pair(k, v, experiment) for k, v in kept.items()],
         "what the data said": [_pair(k, v, experiment) for k, v in facts.items()]}
 
@@ -105,7 +105,7 @@ def _equal(value: object, default: object) -> bool:
 
 
 def _pair(key: str, value: object, experiment: Experiment) -> str:
-    return _shown(f"{key} = {_told(value) or 'none'}", experiment)
+    return _shown(f"{key} = {_formatted(value) or 'none'}", experiment)
 
 
 def _shown(text: str, experiment: Experiment) -> str:
@@ -113,11 +113,11 @@ def _shown(text: str, experiment: Experiment) -> str:
     return text.replace(f"{experiment.folder.resolve()}/", "")
 
 
-def _told(value: object) -> str:
+def _formatted(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{k}: {_told(v)}" for k, v in value.items())
+        return ", ".join(f"{k}: {_formatted(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(map(_told, value))
+        return ", ".join(map(_formatted, value))
     if isinstance(value, float):
         return f"{value:.6g}"
     return "" if value is None else str(value)

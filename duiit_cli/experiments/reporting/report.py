@@ -14,7 +14,16 @@ from duiit.options import presets
 from duiit.util.files import write_text
 from duiit.util.problems import MANY, counted
 from duiit_cli.experiments.planning import methods
-from duiit_cli.experiments.reporting import beside, cohorts, figures, page, provenance, safety_report, tables, words
+from duiit_cli.experiments.reporting import (
+    cohorts,
+    figures,
+    formatting,
+    page,
+    provenance,
+    published_report,
+    safety_report,
+    tables,
+)
 from duiit_cli.experiments.reporting.comparison import (
     FEWEST_SPLITS,
     PAPER,
@@ -23,11 +32,11 @@ from duiit_cli.experiments.reporting.comparison import (
     baseline,
     size_ratio,
 )
-from duiit_cli.experiments.reporting.exhibits import example_tables, quality_tables
 from duiit_cli.experiments.reporting.exporting import write_exhibits
-from duiit_cli.experiments.reporting.listings import write_listings
 from duiit_cli.experiments.reporting.published import Published, published_for
+from duiit_cli.experiments.reporting.result_files import write_result_files
 from duiit_cli.experiments.reporting.results import Broken, Experiment, predictions
+from duiit_cli.experiments.reporting.translation_tables import example_tables, quality_tables
 from duiit_cli.experiments.reporting.verdict import AGAINST, NOT_SUPPORTED, OPEN, SUPPORTED, Verdict, verdicts
 
 MARKS = {SUPPORTED: "Supported", NOT_SUPPORTED: "Not supported", AGAINST: "Against", OPEN: "Open"}
@@ -52,7 +61,7 @@ def write_report(folder: str | PathLike[str], published: str | None = None) -> l
     experiment = Experiment(folder)
     figures_of_others = published_for(experiment, published, known_names(experiment))
     found = verdicts(experiment) if experiment.cells else []
-    write_listings(experiment, found)
+    write_result_files(experiment, found)
     write_text(experiment.folder / "report.html", Report(experiment, figures_of_others, found).render())
     return [*(v.line for v in found), *_warnings(experiment), state(experiment)]
 
@@ -89,7 +98,7 @@ class Report:
             parts += [self._errors(), self._comparisons()]
         parts += [self._translations(), safety_report.section(e)] if e.qualities else []
         parts += [self._predictions()] if e.cells else []
-        parts += [beside.section(e, self.published, self._titles()), cohorts.section(e), self._protocol(),
+        parts += [published_report.section(e, self.published, self._titles()), cohorts.section(e), self._protocol(),
                   self._troubles(), self._reading()]
         parts = [p for p in parts if p is not None]
         parts += [p for p in (self._files(parts),) if p is not None]
@@ -256,7 +265,8 @@ class Report:
         for name, method in e.methods.items():
             splits = [k for m, k in e.missing if m == name]
             if splits:
-                lines.append(f"{method.title}: split{'s' if len(splits) > 1 else ''} {words.runs(splits)} not run yet")
+                lines.append(f"{method.title}: split{'s' if len(splits) > 1 else ''} {formatting.runs(splits)} "
+                             "not run yet")
         lines += [f"no points in the figure of predictions: {line}" for line in self.notes[:MANY]]
         lines += [f"and {len(self.notes) - MANY} more"] if len(self.notes) > MANY else []
         return page.part("missing", "Failed and missing", page.text(state(e)), page.bullets(lines)) if lines else None
@@ -264,7 +274,7 @@ class Report:
     def _reading(self) -> page.Element:
         e = self.experiment
         ratio = size_ratio(e, [k for _, k in e.cells], list(e.methods)) if e.cells else None
-        here = f" (here n_test / n_train is {words.number(ratio)} on average)" if ratio is not None else ""
+        here = f" (here n_test / n_train is {formatting.number(ratio)} on average)" if ratio is not None else ""
         lines = [
             "Difference: the method’s value minus the other’s, on the splits that both finished.",
             "Corrected resampled t-test (Nadeau and Bengio 2003): the splits share training patients, so their "
@@ -275,9 +285,10 @@ class Report:
             "is compared with the methods that use no other source than it does.",
             "Per patient: the predictions of a patient’s slices are averaged before the error is taken; per image: "
             "each slice counts.",
-            f"“Supported” is judged by {words.NAMES[e.metric]} {words.per(e.unit)}. It needs p < {SIGNIFICANT} in the "
-            f"corrected test on at least {FEWEST_SPLITS} splits, against the method that learns from the target’s own "
-            "images and against the floor. “Not supported” means that these data do not show it, not that it is "
+            f"“Supported” is judged by {formatting.NAMES[e.metric]} {formatting.per(e.unit)}. It needs "
+            f"p < {SIGNIFICANT} in the corrected test on at least {FEWEST_SPLITS} splits, against the method that "
+            "learns from the target’s own images and against the floor. “Not supported” means that these data do not "
+            "show it, not that it is "
             "disproved.",
             "The figures hold for these data, sizes and training lengths, and for splits of the same patients: another "
             "hospital’s patients are a further step.",

@@ -38,7 +38,7 @@ def widths(fake: np.ndarray, true: np.ndarray, intensity: Intensity) -> tuple[fl
     return None if found is None else (fluid_share(fake, *found), fluid_share(true, *found))
 
 
-def judge(slices: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+def ventricle_errors(slices: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
     """What quality.json says of one source. slices: {part: [(Row, (in the synthetic, in the true image)), …]}."""
     parts = {part: _by_patient(found) for part, found in slices.items()}
     patients = {p: v for found in parts.values() for p, v in found.items()}

@@ -3,7 +3,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from duiit.util.statistics import summary
-from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.results import Experiment
 from duiit_cli.experiments.reporting.safety import OFF
 
@@ -52,12 +52,12 @@ def _row(experiment: Experiment, name: str, part: str, figures: Sequence[Mapping
         return None
 
     def told(key: str) -> str:
-        return words.mean_sd(summary([f[key] for f in figures if f.get(key) is not None]))
+        return formatting.mean_sd(summary([f[key] for f in figures if f.get(key) is not None]))
 
     shares = [[f[f"off_{n}"] for f in figures if f.get(f"off_{n}") is not None] for n in OFF]
     return [experiment.translators[name].title, PARTS[part], len(figures), *(told(k) for k in (
         "bias", "sd", "slope", "bias_label", "sd_label")),
-        *(words.percent(sum(s) / len(s)) if s else words.DASH for s in shares)]
+        *(formatting.percent(sum(s) / len(s)) if s else formatting.DASH for s in shares)]
 
 
 def _scale(measured: Iterable[Mapping[str, Any]], unit: str) -> str:
@@ -67,5 +67,5 @@ def _scale(measured: Iterable[Mapping[str, Any]], unit: str) -> str:
         return (f"No conversion into {unit}: in the true CTs the width does not clearly go with the label, or fewer "
                 "than ten labelled patients have a true CT.")
     slope, r = (sum(s[k] for s in scales) / len(scales) for k in ("slope", "pearson_r"))
-    return (f"%: of the inside of the skull. In the true CTs one of the {unit} is worth {words.number(slope)} %; width "
-            f"and label have a correlation of {words.number(r, 'pearson_r')} there.")
+    return (f"%: of the inside of the skull. In the true CTs one of the {unit} is worth {formatting.number(slope)} %; "
+            f"width and label have a correlation of {formatting.number(r, 'pearson_r')} there.")

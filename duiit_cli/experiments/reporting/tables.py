@@ -3,7 +3,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.comparison import (
     FEWEST_SPLITS,
     PAPER,
@@ -14,7 +14,7 @@ from duiit_cli.experiments.reporting.comparison import (
     compare,
     summaries,
 )
-from duiit_cli.experiments.reporting.listings import difference_cells
+from duiit_cli.experiments.reporting.result_files import difference_cells
 from duiit_cli.experiments.reporting.results import FLOOR, HIGHER_IS_BETTER, LISTED, Cell, Experiment, Method
 
 
@@ -56,7 +56,7 @@ def _error_header(experiment: Experiment, pure: Method | None) -> list[str]:
     header = ["method", "splits", *(_named(experiment.metric, settings, u) for u in experiment.units)]
     header += [_named(m, settings, unit) for m in _others(experiment)]
     if pure:
-        header += [f"{words.SHORT[experiment.metric]} minus that of {pure.title} (95 % CI)", "p, corrected",
+        header += [f"{formatting.SHORT[experiment.metric]} minus that of {pure.title} (95 % CI)", "p, corrected",
                    "p, paired"]
     return header
 
@@ -65,10 +65,11 @@ def _error_row(experiment: Experiment, method: Method, found: Mapping[str, Summa
                pure: Method | None) -> list[Any]:
     ours = found[experiment.unit][method.name]
     row = [method.title, ours[experiment.metric]["n"]]
-    row += [words.mean_sd(found[unit][method.name][experiment.metric], experiment.metric) for unit in experiment.units]
-    row += [words.mean_sd(ours[m], m) for m in _others(experiment)]
+    row += [formatting.mean_sd(found[unit][method.name][experiment.metric], experiment.metric)
+            for unit in experiment.units]
+    row += [formatting.mean_sd(ours[m], m) for m in _others(experiment)]
     if pure:
-        row += [words.DASH] * 3 if method.name == pure.name else difference_cells(
+        row += [formatting.DASH] * 3 if method.name == pure.name else difference_cells(
             compare(experiment, method.name, pure.name))
     return row
 
@@ -79,9 +80,9 @@ def _others(experiment: Experiment) -> list[str]:
 
 def _named(metric: str, settings: Mapping[str, Any], counted_by: str) -> str:
     """`MSE per patient (years²)`."""
-    unit = words.unit_of(metric, settings) if settings.get("label_unit") else ""
-    name = words.SHORT[metric][:1].upper() + words.SHORT[metric][1:]
-    return f"{name} {words.per(counted_by)}" + (f" ({unit})" if unit else "")
+    unit = formatting.unit_of(metric, settings) if settings.get("label_unit") else ""
+    name = formatting.SHORT[metric][:1].upper() + formatting.SHORT[metric][1:]
+    return f"{name} {formatting.per(counted_by)}" + (f" ({unit})" if unit else "")
 
 
 def _best(experiment: Experiment, names: Sequence[str], found: Summaries) -> set[str]:
@@ -109,17 +110,18 @@ def _best(experiment: Experiment, names: Sequence[str], found: Summaries) -> set
 def p_value_table(experiment: Experiment, compared: Sequence[Comparison]) -> page.Element:
     """A DUIIT method against each other method: both tests; those below their threshold stand out."""
     metric = experiment.metric
-    unit = words.unit_of(metric, experiment.settings) if experiment.settings.get("label_unit") else ""
-    header = ["against", "splits", f"{words.SHORT[metric]} of this method", f"{words.SHORT[metric]} of the other",
+    unit = formatting.unit_of(metric, experiment.settings) if experiment.settings.get("label_unit") else ""
+    short = formatting.SHORT[metric]
+    header = ["against", "splits", f"{short} of this method", f"{short} of the other",
               f"difference{f' ({unit})' if unit else ''}, 95 % CI", "p, paired t-test (the paper’s)",
               "p, corrected resampled t-test", "the same after Holm"]
     rows = []
     for found in compared:
         difference, p_corrected, p_paired = difference_cells(found)
-        row = [experiment.method(found.other).title, found.corrected.n, words.number(found.mean, metric),
-               words.number(found.other_mean, metric), difference, (p_paired, _mark(found.paired.p, PAPER, found)),
+        row = [experiment.method(found.other).title, found.corrected.n, formatting.number(found.mean, metric),
+               formatting.number(found.other_mean, metric), difference, (p_paired, _mark(found.paired.p, PAPER, found)),
                (p_corrected, _mark(found.corrected.p, SIGNIFICANT, found)),
-               (words.p_value(found.holm), _mark(found.holm, SIGNIFICANT, found))]
+               (formatting.p_value(found.holm), _mark(found.holm, SIGNIFICANT, found))]
         rows.append(row)
     kinds = ["aside" if experiment.method(c.other).role in ("floor", "oracle") else "" for c in compared]
     method = experiment.methods[compared[0].method]
@@ -143,7 +145,7 @@ def state_table(experiment: Experiment) -> page.Element:
         extra = {cell.counts.get("extra_images") for cell in cells} - {None}
         seconds = [s for s in (_seconds(cell) for cell in cells) if s is not None]
         resumed = any(cell.record.get("resumed") for cell in cells)
-        total = _lasted(sum(seconds), resumed) if seconds else words.DASH
+        total = _lasted(sum(seconds), resumed) if seconds else formatting.DASH
         row: list[Any] = [method.title, *([_range(extra)] if told else []), total]
         for split in experiment.splits:
             if (name, split) in experiment.cells:
@@ -169,17 +171,18 @@ def _training_rows(experiment: Experiment, told: bool) -> list[list[Any]]:
             seconds = {k: _number(r.get("seconds")) for k, r in records.items() if r}
             known = [s for s in seconds.values() if s is not None]
             resumed = any(r.get("resumed") for r in records.values() if r)
-            row: list[Any] = [what + experiment.method(name).title, *([words.DASH] if told else []),
-                              _lasted(sum(known), resumed) if known else words.DASH]
+            row: list[Any] = [what + experiment.method(name).title, *([formatting.DASH] if told else []),
+                              _lasted(sum(known), resumed) if known else formatting.DASH]
             for k, record in records.items():
                 missing = failed.get((name, k), "") if place == "translators" else ""
-                row.append(_lasted(seconds[k], record.get("resumed")) if record else (missing or words.DASH, "bad"))
+                row.append(_lasted(seconds[k], record.get("resumed")) if record else
+                           (missing or formatting.DASH, "bad"))
             rows.append(row)
     return rows
 
 
 def _lasted(seconds: float | None, resumed: object) -> str:
-    return words.duration(seconds) + ("+" if resumed and seconds is not None else "")
+    return formatting.duration(seconds) + ("+" if resumed and seconds is not None else "")
 
 
 def split_table(experiment: Experiment) -> page.Element:
@@ -188,7 +191,7 @@ def split_table(experiment: Experiment) -> page.Element:
     for split in experiment.splits:
         cells = [experiment.cells[name, split] for name in experiment.methods if (name, split) in experiment.cells]
         if not cells:
-            rows.append([f"split {split}", *[words.DASH] * 5])
+            rows.append([f"split {split}", *[formatting.DASH] * 5])
             continue
         seeds = {cell.record.get("split_seed") for cell in cells}, {cell.record.get("seed") for cell in cells}
         rows.append([f"split {split}", *(_range(s - {None}) for s in seeds),
@@ -209,7 +212,7 @@ def _range(values: Iterable[Any]) -> str:
     """`96`, or `94–98` where cells differ."""
     values = sorted(values, key=lambda v: (isinstance(v, str), v))
     if not values:
-        return words.DASH
+        return formatting.DASH
     return str(values[0]) if len(values) == 1 else f"{values[0]}–{values[-1]}"
 
 

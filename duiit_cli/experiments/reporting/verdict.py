@@ -1,14 +1,15 @@
 """What the experiment says, in words that claim no more than its splits bear out.
 
 For each DUIIT method: does borrowing its source help (against the target's images alone, and against answering without
-looking at the image), does the coupling help (against a CycleGAN), which plain methods do as well, and was there room.
+looking at the image), does the coupling help (against a CycleGAN), which plain methods do as well, and could any
+translation help.
 A claim needs the corrected resampled t-test below 0.05 on at least five splits.
 """
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from duiit.util.problems import counted
-from duiit_cli.experiments.reporting import words
+from duiit_cli.experiments.reporting import formatting
 from duiit_cli.experiments.reporting.comparison import (
     FEWEST_SPLITS,
     PAPER,
@@ -40,7 +41,7 @@ def verdicts(experiment: Experiment) -> list[Verdict]:
 class _Judge:
     def __init__(self, experiment: Experiment, method: Method) -> None:
         self.experiment, self.method = experiment, method
-        self.metric = words.NAMES[experiment.metric]
+        self.metric = formatting.NAMES[experiment.metric]
         self.borrowed = "+".join(s.upper() for s in method.sources) or "other images"
         self.others = {c.other: c for c in against_others(experiment, method.name)}
 
@@ -113,8 +114,9 @@ class _Judge:
         for unit in self.experiment.units[1:]:
             found = compare(self.experiment, self.method.name, pure.name, unit) if pure else None
             if pure and found and found.corrected.n:
-                return (f"Counted {words.per(unit)} instead of {words.per(self.experiment.unit)}, the {self.metric} is "
-                        f"{self._signed(found)} against {pure.title} ({evidence(found, signed=True)}).")
+                return (f"Counted {formatting.per(unit)} instead of {formatting.per(self.experiment.unit)}, the "
+                        f"{self.metric} is {self._signed(found)} against {pure.title} "
+                        f"({evidence(found, signed=True)}).")
         return None
 
     def _paper(self) -> str | None:
@@ -125,8 +127,8 @@ class _Judge:
             return None
         gain = found.ahead
         met = "is met" if p < PAPER and gain else "is met, in the wrong direction" if p < PAPER else "is not met"
-        return (f"The paper’s own criterion (paired t-test, p < {PAPER}) {met}: {words.equals(p)}. It takes the splits "
-                "for independent, which they are not, and is shown for comparison only.")
+        return (f"The paper’s own criterion (paired t-test, p < {PAPER}) {met}: {formatting.equals(p)}. It takes the "
+                "splits for independent, which they are not, and is shown for comparison only.")
 
     def _holm(self) -> str | None:
         pure = baseline(self.experiment)
@@ -134,7 +136,7 @@ class _Judge:
         if found is None or not found.better or found.holm is None or found.holm < SIGNIFICANT:
             return None
         return (f"The finding does not outlast Holm's correction for the {len(self.others)} methods it is compared "
-                f"with ({words.equals(found.holm)}).")
+                f"with ({formatting.equals(found.holm)}).")
 
     def _floor(self) -> str:
         found = self.others.get(FLOOR)
@@ -196,16 +198,16 @@ class _Judge:
                 continue
             title, means = self._called(oracle.name), self._means(found)
             if not found.decided:
-                yield f"Whether there is room for any translation cannot be said: {self._undecided(found, title)}"
+                yield f"Whether any translation could help cannot be said: {self._undecided(found, title)}"
             elif not found.ahead:
-                yield (f"No room: even with the true target images of the source patients, {title} does no better than "
-                       f"{pure.title}: {means} ({evidence(found, True)}). Where a perfect translation does not help, a "
-                       "learned one cannot be expected to.")
+                yield (f"No translation can help here: even with the true target images of the source patients, "
+                       f"{title} does no better than {pure.title}: {means} ({evidence(found, True)}). Where a perfect "
+                       "translation does not help, a learned one cannot be expected to.")
             elif not found.better:
-                yield (f"Whether there is room for any translation is not shown: {title} has {means} of {pure.title} "
+                yield (f"Whether any translation could help is not shown: {title} has {means} of {pure.title} "
                        f"({evidence(found, True)}).")
             else:
-                yield (f"There was room: {title} {self._effect(found)} against {pure.title} ({evidence(found)})"
+                yield (f"Translation can help: {title} {self._effect(found)} against {pure.title} ({evidence(found)})"
                        f"{self._closed(found)}.")
 
     def _closed(self, oracle: Comparison) -> str:
@@ -215,16 +217,16 @@ class _Judge:
                             for name in (self.method.name, oracle.method, oracle.other))
         common = [k for k in ours if k in best and k in pure]
         room = sum(pure[k] - best[k] for k in common)
-        return f"; {self.method.title} reaches {words.percent(sum(pure[k] - ours[k] for k in common) / room)} of that" \
-            if room else ""
+        reached = formatting.percent(sum(pure[k] - ours[k] for k in common) / room) if room else ""
+        return f"; {self.method.title} reaches {reached} of that" if room else ""
 
     # -- words -------------------------------------------------------------------------------------------------
 
     def _number(self, value: float | None) -> str:
-        return words.number(value, self.experiment.metric)
+        return formatting.number(value, self.experiment.metric)
 
     def _unit(self) -> str:
-        unit = words.unit_of(self.experiment.metric, self.experiment.settings)
+        unit = formatting.unit_of(self.experiment.metric, self.experiment.settings)
         return f" {unit}" if unit else ""
 
     def _floor_name(self) -> str:
@@ -238,14 +240,14 @@ class _Judge:
     def _effect(self, found: Comparison) -> str:
         """`lowers the mean squared error by 31.2 years² (24 %)`."""
         verb = "lowers" if (found.corrected.difference or 0) < 0 else "raises"
-        share = f" ({words.percent(abs(found.share))})" if found.share is not None else ""
+        share = f" ({formatting.percent(abs(found.share))})" if found.share is not None else ""
         return f"{verb} the {self.metric} by {self._number(abs(found.gain or 0))}{self._unit()}{share}"
 
     def _signed(self, found: Comparison) -> str:
         """`lower by 3.1 years² (4 %)`, `equal`."""
         if not found.corrected.difference:
             return "the same"
-        share = f" ({words.percent(abs(found.share))})" if found.share is not None else ""
+        share = f" ({formatting.percent(abs(found.share))})" if found.share is not None else ""
         way = "lower" if found.corrected.difference < 0 else "higher"
         return f"{way} by {self._number(abs(found.gain or 0))}{self._unit()}{share}"
 
@@ -263,8 +265,8 @@ def evidence(found: Comparison, signed: bool = False) -> str:
         return f"{splits(test.n)}, no test"
     low, high = (-test.high, -test.low) if not signed and test.difference < 0 else (test.low, test.high)
     what = "95 % CI of the difference" if signed else "95 % CI"
-    return (f"{what} {words.interval(low, high, found.metric, sign=signed)}; corrected resampled t-test "
-            f"{words.equals(test.p)}, {splits(test.n)}")
+    return (f"{what} {formatting.interval(low, high, found.metric, sign=signed)}; corrected resampled t-test "
+            f"{formatting.equals(test.p)}, {splits(test.n)}")
 
 
 def several(names: Sequence[str], between: str) -> str:

@@ -1,4 +1,4 @@
-"""What `duiit experiment` does: plan, check at the door, run what is not done yet, report."""
+"""What `duiit experiment` does: plan, check before anything is trained, run what is not done yet, report."""
 import json
 import logging
 import os
@@ -19,7 +19,7 @@ from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit_cli.experiments.planning import methods, plan
 from duiit_cli.experiments.reporting.published import LEFT_OUT, read_published
-from duiit_cli.experiments.running import estimate, execution, facts
+from duiit_cli.experiments.running import data_description, estimate, execution
 
 log = logging.getLogger(__name__)
 NAME = "experiment.json"
@@ -83,11 +83,11 @@ def _taken_up(opt: Namespace, before: Mapping[str, Any]) -> Namespace:
     if not before:
         return opt
     given = {**before["given"], **_lasting(opt)}
-    given["splits"] = max(opt.said.get("splits", 0), before["settings"]["splits"])
-    if "methods" in opt.said:
+    given["splits"] = max(opt.command_line.get("splits", 0), before["settings"]["splits"])
+    if "methods" in opt.command_line:
         earlier = before["given"].get("methods") or ",".join(m["name"] for m in before["methods"])
         given["methods"] = ",".join(dict.fromkeys([*earlier.split(","), *given["methods"].split(",")]))
-    call = {k: v for k, v in opt.said.items() if k in OF_THE_CALL}
+    call = {k: v for k, v in opt.command_line.items() if k in OF_THE_CALL}
     actions = {a.dest: a for a in option_actions(ExperimentOptions().initialize(OptionParser()))}
     return ExperimentOptions().parse([w for k, v in {**given, **call}.items() for w in as_words(actions[k], v)])
 
@@ -95,7 +95,7 @@ def _taken_up(opt: Namespace, before: Mapping[str, Any]) -> Namespace:
 def _lasting(opt: Namespace) -> dict[str, Any]:
     """{option: value} that the command line says of the experiment, its files and folders as they are found from
     anywhere."""
-    given = {k: v for k, v in opt.said.items() if k not in OF_THE_CALL}
+    given = {k: v for k, v in opt.command_line.items() if k not in OF_THE_CALL}
     for name in ("dataroot", "plugins", "cache_dir", "fid_weights"):
         if given.get(name):
             given[name] = str(Path(given[name]).resolve())
@@ -186,7 +186,7 @@ def _write_settings(opt: Namespace, chosen: Sequence[methods.Method], root: Path
     write_json(root / NAME, {"duiit_version": __version__, "created": created, "given": _lasting(opt),
                              "settings": settings, "options": _options(opt), "methods": listed,
                              "translators": translators, "presets": _texts(opt, chosen),
-                             "image_sizes": before.get("image_sizes") or facts.image_sizes(
+                             "image_sizes": before.get("image_sizes") or data_description.image_sizes(
                                  opt, [opt.target, *plan.sources_of(opt)])})
 
 

@@ -127,7 +127,7 @@ class Assessment:
         reason = safety.cannot(target_intensity(self.opt))
         if reason is None and truth.folder is None:
             reason = "the true target images of the source patients are not known"
-        return {"not_measured": reason} if reason else safety.judge(widths)
+        return {"not_measured": reason} if reason else safety.ventricle_errors(widths)
 
     def _errors(self, truth: Truth, fake: np.ndarray, true: np.ndarray) -> dict[str, Any]:
         """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""

@@ -136,7 +136,7 @@ def _counts(dataset: Any) -> dict[str, Any]:
 
     counts = {part: [r for r in dataset.target_part(part) if r.label is not None] for part in splits.PARTS}
     found = {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
-    return {**found, "extra_images": dataset.opt.facts.need("labels_known") - found["train"]["images"]}
+    return {**found, "extra_images": dataset.opt.data_description.need("labels_known") - found["train"]["images"]}
 
 
 def _finish_translator(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
@@ -159,12 +159,12 @@ def _facts(root: str | PathLike[str], task: plan.Task, began: float) -> dict[str
     import torch
     import torchvision
 
-    from duiit_cli.experiments.running import facts
+    from duiit_cli.experiments.running import data_description
 
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     ended = datetime.now(UTC).isoformat(timespec="seconds")
-    data = {"data": facts.of_task(root, task)} if task.words else {}
+    data = {"data": data_description.of_task(root, task)} if task.words else {}
     packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
             "split_seed": int(values.get("split_seed", 0)), "finished": ended,

@@ -44,7 +44,7 @@ def patch_keys(features, channels, seed=0):
 
 @pytest.fixture
 def upstream(tmp_path):
-    """A folder as the toolkit's training leaves it: 3 channels to 1, six features, two blocks, 70x70 critics."""
+    """A folder as the toolkit's training leaves it: 3 channels to 1, six features, two blocks, 70x70 discriminators."""
     folder = tmp_path / "upstream"
     folder.mkdir()
     states = {"G_A": resnet_keys(6, 3, 1, 2), "G_B": resnet_keys(6, 1, 3, 2, 1),
@@ -191,7 +191,7 @@ def test_wrong_keys_are_refused_with_file_and_key(refused, upstream, runs):
 
 
 @pytest.mark.parametrize(("file", "state", "told"), [
-    ("D_B", {"conv.weight": torch.zeros(1)}, "holds no critic of the toolkit (its first key is conv.weight)"),
+    ("D_B", {"conv.weight": torch.zeros(1)}, "holds no discriminator of the toolkit (its first key is conv.weight)"),
     ("P", {"layers.0.weight": torch.zeros(1)}, "its first key is layers.0.weight"),
     ("G_A", patch_keys(4, 1), "model.1.weight is missing"),
     ("G_A", [1, 2], "holds no state dict")])

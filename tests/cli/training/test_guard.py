@@ -86,8 +86,8 @@ def test_norms_and_balance_are_logged(trained):
     found = next(csv.DictReader((trained / "demo" / "loss_log.csv").open()))
     for name in ("norm_G", "norm_D", "norm_P"):
         assert float(found[name]) > 0
-    critics, generators = (sum(float(found[f"{k}_{x}"]) for x in "AB") for k in "DG")
-    assert float(found["balance"]) == pytest.approx(critics / generators)
+    discriminators, generators = (sum(float(found[f"{k}_{x}"]) for x in "AB") for k in "DG")
+    assert float(found["balance"]) == pytest.approx(discriminators / generators)
 
 
 @pytest.mark.slow

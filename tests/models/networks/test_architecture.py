@@ -25,8 +25,8 @@ def test_unet_generators(netG, norm, upsample):
 
 @pytest.mark.parametrize("norm", ["instance", "batch", "none"])
 @pytest.mark.parametrize(("netD", "layers"), [("basic", 3), ("n_layers", 1), ("n_layers", 4), ("pixel", 3)])
-def test_critics(netD, layers, norm):
-    found = architecture.of_critic(networks.define_D(2, 6, netD, layers, norm).state_dict())
+def test_discriminators(netD, layers, norm):
+    found = architecture.of_discriminator(networks.define_D(2, 6, netD, layers, norm).state_dict())
     wanted = {"netD": netD, "ndf": 6, "channels": 2, "norm": norm}
     assert found == (wanted if netD == "pixel" else {**wanted, "n_layers_D": layers})
 
@@ -44,4 +44,4 @@ def test_others_are_not_taken_for_one():
     G = networks.define_G(1, 1, 4, "resnet_1blocks").state_dict()
     D = networks.define_D(1, 4, "basic").state_dict()
     assert architecture.of_generator(D) == architecture.of_generator({}) == {}
-    assert architecture.of_critic(G) == architecture.of_predictor(G) == architecture.of_predictor(D) == {}
+    assert architecture.of_discriminator(G) == architecture.of_predictor(G) == architecture.of_predictor(D) == {}

@@ -34,7 +34,7 @@ def test_patchgan_computes_what_the_published_layers_compute():
     torch.testing.assert_close(net(x), by_hand(x))
 
 
-def test_a_score_of_the_basic_critic_sees_70_by_70_pixels():
+def test_a_score_of_the_basic_discriminator_sees_70_by_70_pixels():
     net = networks.NLayerDiscriminator(1, 2, 3, networks.get_norm_layer("none"))
     for parameter in net.parameters():
         nn.init.constant_(parameter, 0.1)
@@ -50,7 +50,7 @@ def test_channels_stop_growing_at_eight_times_ndf():
     assert widths == [2, 4, 8, 16, 16, 16, 1]
 
 
-def test_pixel_critic_judges_each_pixel_alone():
+def test_pixel_discriminator_judges_each_pixel_alone():
     net = networks.PixelDiscriminator(1, 3, networks.get_norm_layer("none"))
     x = torch.rand(1, 1, 5, 7)
     torch.testing.assert_close(net(x)[..., 2, 3], net(x[..., 2:3, 3:4])[..., 0, 0])

@@ -33,7 +33,7 @@ def test_an_unknown_mode_is_refused():
         networks.GANLoss("hinge")
 
 
-class LinearCritic(nn.Module):
+class LinearDiscriminator(nn.Module):
     """Score 3 x0 + 4 x1 of two pixels: its gradient is (3, 4) everywhere, of length 5."""
 
     def __init__(self):
@@ -45,23 +45,23 @@ class LinearCritic(nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["real", "fake", "mixed"])
-def test_penalty_of_a_linear_critic(kind):
-    critic, real, fake = LinearCritic(), torch.rand(3, 1, 1, 2), torch.rand(3, 1, 1, 2)
-    penalty, gradients = networks.cal_gradient_penalty(critic, real, fake, "cpu", kind, lambda_gp=2.0)
+def test_penalty_of_a_linear_discriminator(kind):
+    discriminator, real, fake = LinearDiscriminator(), torch.rand(3, 1, 1, 2), torch.rand(3, 1, 1, 2)
+    penalty, gradients = networks.cal_gradient_penalty(discriminator, real, fake, "cpu", kind, lambda_gp=2.0)
     assert penalty.item() == pytest.approx(2.0 * (5 - 1) ** 2)
     torch.testing.assert_close(gradients, torch.tensor([[3.0, 4.0]] * 3))
     penalty.backward()  # d/dw 2 (|w| - 1)^2 = 4 (5 - 1) w / 5
-    torch.testing.assert_close(critic.weight.grad, torch.tensor([16 * 3 / 5, 16 * 4 / 5]))
+    torch.testing.assert_close(discriminator.weight.grad, torch.tensor([16 * 3 / 5, 16 * 4 / 5]))
 
 
 def test_mixed_points_lie_between_real_and_fake_with_one_mixture_an_image():
     seen = []
 
-    def critic(images):
+    def discriminator(images):
         seen.append(images)
         return images.sum((1, 2, 3))
 
-    networks.cal_gradient_penalty(critic, torch.zeros(64, 1, 2, 2), torch.ones(64, 1, 2, 2), "cpu")
+    networks.cal_gradient_penalty(discriminator, torch.zeros(64, 1, 2, 2), torch.ones(64, 1, 2, 2), "cpu")
     points = seen[0].detach()
     assert (points.amax((1, 2, 3)) == points.amin((1, 2, 3))).all()
     assert 0 <= points.min() < 0.2
@@ -70,7 +70,7 @@ def test_mixed_points_lie_between_real_and_fake_with_one_mixture_an_image():
 
 def test_the_penalty_asks_for_no_gradient_of_the_callers_images():
     real, fake = torch.rand(1, 1, 1, 2), torch.rand(1, 1, 1, 2, requires_grad=True)
-    networks.cal_gradient_penalty(LinearCritic(), real, fake, "cpu", "fake")[0].backward()
+    networks.cal_gradient_penalty(LinearDiscriminator(), real, fake, "cpu", "fake")[0].backward()
     assert not real.requires_grad
     assert fake.grad is None
 
@@ -81,4 +81,4 @@ def test_no_weight_no_penalty():
 
 def test_unknown_points_are_refused():
     with pytest.raises(UserError, match="real, fake or mixed"):
-        networks.cal_gradient_penalty(LinearCritic(), SCORES, SCORES, "cpu", "both")
+        networks.cal_gradient_penalty(LinearDiscriminator(), SCORES, SCORES, "cpu", "both")

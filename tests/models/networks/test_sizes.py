@@ -38,13 +38,13 @@ def test_a_size_below_the_smallest_would_indeed_fail():
 @pytest.mark.parametrize(("netD", "n_layers_D", "smallest"), [
     ("basic", 5, 24), ("n_layers", 1, 6), ("n_layers", 2, 12), ("n_layers", 4, 48), ("pixel", 3, 2),
 ])
-def test_the_smallest_size_a_critic_can_judge(netD, n_layers_D, smallest):
+def test_the_smallest_size_a_discriminator_can_judge(netD, n_layers_D, smallest):
     net = networks.define_D(1, 1, netD, n_layers_D, norm="instance")
-    networks.check_critic_size(netD, n_layers_D, smallest, smallest)
+    networks.check_discriminator_size(netD, n_layers_D, smallest, smallest)
     scores = net(torch.rand(1, 1, smallest, smallest))
     assert scores.numel() >= 1
     with pytest.raises(UserError, match=f"--netD {netD}.*{smallest}x{smallest} pixels"):
-        networks.check_critic_size(netD, n_layers_D, smallest - 1, 200)
+        networks.check_discriminator_size(netD, n_layers_D, smallest - 1, 200)
     with pytest.raises((RuntimeError, ValueError)):
         net(torch.rand(1, 1, smallest - 1, smallest - 1))
 

@@ -5,9 +5,9 @@ import pytest
 
 from duiit.util.errors import UserError
 from duiit.util.statistics import corrected_t_test
-from duiit_cli.experiments.reporting import comparison, words
-from duiit_cli.experiments.reporting.listings import write_listings
+from duiit_cli.experiments.reporting import comparison, formatting
 from duiit_cli.experiments.reporting.published import read_published
+from duiit_cli.experiments.reporting.result_files import write_result_files
 from duiit_cli.experiments.reporting.results import FLOOR, Broken, Experiment, predictions, troubled
 
 PURE, DUIIT = [200.0, 220.0, 180.0, 210.0, 190.0], [150.0, 160.0, 140.0, 170.0, 130.0]
@@ -191,7 +191,7 @@ def test_predictions_are_those_on_real_target_images(folder):
 # -- the files ---------------------------------------------------------------------------------------------------
 
 def test_results_csv_has_a_row_a_cell_and_unit(simple):
-    write_listings(Experiment(simple.path), [])
+    write_result_files(Experiment(simple.path), [])
     rows = rows_of(simple.path / "results.csv")
     assert len(rows) == 5 * (3 + 1) * 2                                     # splits x (methods and floor) x units
     row = next(r for r in rows if (r["method"], r["split"], r["unit"]) == ("duiit_mri", "2", "image"))
@@ -201,7 +201,7 @@ def test_results_csv_has_a_row_a_cell_and_unit(simple):
 
 
 def test_summary_csv_has_means_and_the_difference_to_the_baseline(simple):
-    write_listings(Experiment(simple.path), [])
+    write_result_files(Experiment(simple.path), [])
     rows = {(r["method"], r["unit"]): r for r in rows_of(simple.path / "summary.csv")}
     row = rows["duiit_mri", "patient"]
     assert (float(row["mse_mean"]), float(row["mse_sd"])) == (150.0, pytest.approx(250**0.5))
@@ -214,7 +214,7 @@ def test_summary_csv_has_means_and_the_difference_to_the_baseline(simple):
 
 
 def test_comparisons_csv_and_summary_md(simple):
-    write_listings(Experiment(simple.path), [])
+    write_result_files(Experiment(simple.path), [])
     rows = rows_of(simple.path / "comparisons.csv")
     assert [(r["unit"], r["other"]) for r in rows] == [
         (unit, other) for unit in ("patient", "image") for other in (FLOOR, "pure_ct", "cyclegan_mri")]
@@ -227,7 +227,7 @@ def test_comparisons_csv_and_summary_md(simple):
 
 def test_files_of_an_empty_experiment(folder):
     folder.plan(["pure_ct"], 1)
-    write_listings(Experiment(folder.path), [])
+    write_result_files(Experiment(folder.path), [])
     assert "No cell is finished yet" in (folder.path / "summary.md").read_text()
     assert rows_of(folder.path / "results.csv") == []
 
@@ -279,17 +279,18 @@ def test_published_file_that_is_not_there(tmp_path):
 @pytest.mark.parametrize(("value", "text"), [(0.0312, "0.0312"), (4.5, "4.50"), (1312.4, "1312"), (0, "0"), (None, "–"),
                                              (-2.5, "−2.50")])
 def test_numbers(value, text):
-    assert words.number(value) == text
+    assert formatting.number(value) == text
 
 
 def test_other_words():
-    assert words.number(0.05, "balanced_accuracy", sign=True) == "+0.050"
-    assert words.mean_sd({"mean": 131.2, "sd": 24.4}) == "131 ± 24"
-    assert words.mean_sd({"mean": 0.31, "sd": 3.877}) == "0.31 ± 3.88"
-    assert words.mean_sd({"mean": 5.0, "sd": None}) == "5.00"
-    assert words.interval(-3.04, 59.3) == "−3.0 to 59.3"
-    assert (words.equals(0.0004), words.equals(0.0312), words.equals(None)) == ("p < 0.001", "p = 0.031", "p = –")
-    assert words.p_value(0.0996) == "0.100"
-    assert words.runs([0, 3, 4, 5, 9]) == "0, 3–5, 9"
-    assert words.unit_of("mse", {}) == "squared label units" and words.unit_of("mse", {"label_unit": "mm"}) == "mm²"
-    assert (words.duration(90), words.duration(600), words.duration(12600)) == ("90 s", "10 min", "3.5 h")
+    assert formatting.number(0.05, "balanced_accuracy", sign=True) == "+0.050"
+    assert formatting.mean_sd({"mean": 131.2, "sd": 24.4}) == "131 ± 24"
+    assert formatting.mean_sd({"mean": 0.31, "sd": 3.877}) == "0.31 ± 3.88"
+    assert formatting.mean_sd({"mean": 5.0, "sd": None}) == "5.00"
+    assert formatting.interval(-3.04, 59.3) == "−3.0 to 59.3"
+    assert [formatting.equals(p) for p in (0.0004, 0.0312, None)] == ["p < 0.001", "p = 0.031", "p = –"]
+    assert formatting.p_value(0.0996) == "0.100"
+    assert formatting.runs([0, 3, 4, 5, 9]) == "0, 3–5, 9"
+    assert formatting.unit_of("mse", {}) == "squared label units"
+    assert formatting.unit_of("mse", {"label_unit": "mm"}) == "mm²"
+    assert [formatting.duration(s) for s in (90, 600, 12600)] == ["90 s", "10 min", "3.5 h"]

@@ -10,16 +10,16 @@ from duiit.data.phantom.rendering import render_ct
 from duiit.data.preparing.intensity import Intensity, ct_window
 from duiit.data.readers.slice import SUV
 from duiit_cli.experiments.reporting.report import write_report
-from duiit_cli.experiments.reporting.safety import cannot, judge, widths
+from duiit_cli.experiments.reporting.safety import cannot, ventricle_errors, widths
 
 BRAIN = ct_window("brain")
 AGES = np.linspace(20, 80, 13)
 
 
 def measured(made, slices=2):
-    """judge's answer where the ventricles, `true` percent wide at an age, come out `made(true)` percent wide."""
+    """ventricle_errors of ventricles that are `true` percent wide at an age and come out `made(true)` percent wide."""
     pairs = [(SimpleNamespace(patient=f"p{i}", label=age), 2 + 0.1 * age) for i, age in enumerate(AGES)]
-    return judge({"held_out": [(row, (made(true), true)) for row, true in pairs[:3] for _ in range(slices)],
+    return ventricle_errors({"held_out": [(row, (made(true), true)) for row, true in pairs[:3] for _ in range(slices)],
                   "trained_on": [(row, (made(true), true)) for row, true in pairs[3:] for _ in range(slices)]})
 
 
@@ -42,13 +42,13 @@ def test_a_translator_that_makes_everybody_alike():
 
 def test_a_width_that_does_not_go_with_the_label_is_not_converted():
     rows = [(SimpleNamespace(patient=f"p{i}", label=age), (5.0, 5.0 + i % 2)) for i, age in enumerate(AGES)]
-    found = judge({"held_out": [], "trained_on": rows})
+    found = ventricle_errors({"held_out": [], "trained_on": rows})
     assert not found["scale"]["sound"]
     assert "bias_label" not in found["trained_on"]
     assert found["trained_on"]["bias"] == pytest.approx(-6 / 13)
-    few = judge({"trained_on": rows[:4]})
+    few = ventricle_errors({"trained_on": rows[:4]})
     assert few["scale"] == {"n": 4}
-    classes = judge({"trained_on": [(SimpleNamespace(patient=r.patient, label="A"), w) for r, w in rows]})
+    classes = ventricle_errors({"trained_on": [(SimpleNamespace(patient=r.patient, label="A"), w) for r, w in rows]})
     assert classes["scale"] == {"n": 0}
 
 
@@ -66,7 +66,7 @@ def test_what_cannot_be_measured_is_said():
     assert cannot(ct_window("full")) is None
     assert "Hounsfield" in cannot(Intensity(0, 12, SUV))
     assert "0 to 90 HU" in cannot(ct_window("40,80"))
-    assert "skull" in judge({"held_out": [], "trained_on": []})["not_measured"]
+    assert "skull" in ventricle_errors({"held_out": [], "trained_on": []})["not_measured"]
 
 
 def test_the_report_asks_whether_it_does_harm(folder):

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from duiit.util.statistics import summary
-from duiit_cli.experiments.reporting import figures, page, words
+from duiit_cli.experiments.reporting import figures, formatting, page
 from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER, Experiment
 
 # How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
@@ -25,7 +25,7 @@ def quality_tables(experiment: Experiment) -> list[tuple[str, page.Element]]:
         keys = [*(k for k in keys if k[0] == "distribution"), *(k for k in keys if k[0] != "distribution")]
         header = ["translator", "splits", *(_head(key, experiment) for key in keys)]
         rows = [[experiment.translators[n].title, len(_qualities(experiment, n)),
-                 *(words.mean_sd(summary(known[n].get(key, [])), key[1]) for key in keys)] for n in names]
+                 *(formatting.mean_sd(summary(known[n].get(key, [])), key[1]) for key in keys)] for n in names]
         if rows and keys:
             tables.append((source, page.grid(header, rows, name=f"translations_{source}",
                                              caption=f"Translations from {source.upper()}")))
@@ -130,9 +130,9 @@ def _label_errors(experiment: Experiment, values: object) -> dict[str, Any] | No
 def _head(key: tuple[str, str], experiment: Experiment) -> str:
     part, name = key
     if part in ("held_out", "trained_on"):
-        unit = words.unit_of(name, experiment.settings) if experiment.settings.get("label_unit") else ""
+        unit = formatting.unit_of(name, experiment.settings) if experiment.settings.get("label_unit") else ""
         better = "↑" if name in HIGHER_IS_BETTER else "↓"
-        return f"label {words.SHORT[name]}{f' ({unit})' if unit else ''}, {part.replace('_', ' ')} {better}"
+        return f"label {formatting.SHORT[name]}{f' ({unit})' if unit else ''}, {part.replace('_', ' ')} {better}"
     if name.startswith("mae_"):
         return f"MAE ({name[4:].replace('_', ' ').replace('hu', 'HU')}) ↓"
     if name.startswith("fd_"):

@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from duiit.util.statistics import summary
-from duiit_cli.experiments.reporting import page, words
+from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.comparison import Comparison, baseline, compare
-from duiit_cli.experiments.reporting.exhibits import quality_figures
 from duiit_cli.experiments.reporting.published import MeanSd, Published
 from duiit_cli.experiments.reporting.results import LISTED, Experiment
+from duiit_cli.experiments.reporting.translation_tables import quality_figures
 
 HEADING = "Beside the published figures (the paper’s Tables 2 to 7)"
 # The rows of the paper's tables of errors. PURE-CT stands in each: the changes are against it.
@@ -56,9 +56,9 @@ def _errors(experiment: Experiment, published: Published, names: Mapping[str, st
 
 def _error_table(experiment: Experiment, published: Published, shown: Sequence[str], metric: str,
                  names: Mapping[str, str], title: str) -> page.Element:
-    pure, short = baseline(experiment), words.SHORT[metric]
-    header = ["method", "splits", *(f"{short} {words.per(u)}, here" for u in experiment.units), f"{short}, published",
-              "change against PURE-CT, here", "change, published"]
+    pure, short = baseline(experiment), formatting.SHORT[metric]
+    header = ["method", "splits", *(f"{short} {formatting.per(u)}, here" for u in experiment.units),
+              f"{short}, published", "change against PURE-CT, here", "change, published"]
     start = published.figure("pure_ct", metric)
     rows = []
     for name in shown:
@@ -71,9 +71,9 @@ def _error_table(experiment: Experiment, published: Published, shown: Sequence[s
         if pure and name in experiment.methods and name != pure.name:
             found = compare(experiment, name, pure.name, metric=metric)
             change = _change(found.mean, found.other_mean)
-        rows.append([names.get(name, name), ours[experiment.unit]["n"] or words.DASH,
-                     *(words.mean_sd(ours[u], metric) for u in experiment.units), _told(theirs, metric), _share(change),
-                     _share(told)])
+        rows.append([names.get(name, name), ours[experiment.unit]["n"] or formatting.DASH,
+                     *(formatting.mean_sd(ours[u], metric) for u in experiment.units), _formatted(theirs, metric),
+                     _share(change), _share(told)])
     return page.grid(header, rows, name=f"published_{_plain(title)}_{metric}", caption=title)
 
 
@@ -82,11 +82,11 @@ def _plain(title: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", title.split(":")[0].lower()).strip("_")
 
 
-def _told(figure: MeanSd | None, metric: str | None = None) -> str:
+def _formatted(figure: MeanSd | None, metric: str | None = None) -> str:
     """As it was published, two places behind the point."""
     if figure is None:
-        return words.DASH
-    places = 3 if metric in words.UNITLESS else 2
+        return formatting.DASH
+    places = 3 if metric in formatting.UNITLESS else 2
     return f"{figure['mean']:.{places}f}" + ("" if figure["sd"] is None else f" ± {figure['sd']:.{places}f}")
 
 
@@ -96,8 +96,8 @@ def _change(value: float | None, start: float | None) -> float | None:
 
 def _share(change: float | None) -> str:
     if change is None:
-        return words.DASH
-    return f"{'+' if change > 0 else words.MINUS if change < 0 else ''}{words.percent(abs(change))}"
+        return formatting.DASH
+    return f"{'+' if change > 0 else formatting.MINUS if change < 0 else ''}{formatting.percent(abs(change))}"
 
 
 # -- Table 5 -----------------------------------------------------------------------------------------------------
@@ -115,11 +115,11 @@ def _images(experiment: Experiment, published: Published) -> Iterator[page.Eleme
         cells = []
         for key, own, _ in keys:
             values = found.get(("distribution", own)) or found.get(("paired", own)) or []
-            cells += [words.mean_sd(summary(values)), _told(published.figure(name, key))]
+            cells += [formatting.mean_sd(summary(values)), _formatted(published.figure(name, key))]
         rows.append([method.title, *cells])
     yield page.heading("Table 5: quality of the translations")
     yield page.grid(header, rows, name="published_table_5", caption="Quality of the translations")
-    if any(row[1] == words.DASH for row in rows):
+    if any(row[1] == formatting.DASH for row in rows):
         yield page.note("FID and the Inception Score are computed here only with --fid_weights. Both depend on the "
                         "number of images.")
 
@@ -134,8 +134,8 @@ def _p_values(experiment: Experiment, published: Published, names: Mapping[str, 
         rows = []
         for other, p in theirs.items():
             found = compare(experiment, method, other) if other in experiment.methods else None
-            ours = [found.corrected.n or words.DASH, *_better(found), words.p_value(found.paired.p),
-                    words.p_value(found.corrected.p)] if found else [words.DASH] * 4
+            ours = [found.corrected.n or formatting.DASH, *_better(found), formatting.p_value(found.paired.p),
+                    formatting.p_value(found.corrected.p)] if found else [formatting.DASH] * 4
             rows.append([names.get(other, other), *ours, "< 0.0005" if p == 0 else f"{p:.3f}"])
         yield page.heading(f"{P_VALUES.get(method, '')}p-values of {names.get(method, method)} against")
         yield page.grid(["against", "splits", "better here", "p, paired t-test, here",
@@ -146,5 +146,5 @@ def _p_values(experiment: Experiment, published: Published, names: Mapping[str, 
 def _better(found: Comparison) -> list[str]:
     """Which of the two has the better mean here: a p-value alone does not say."""
     if found.gain is None:
-        return [words.DASH]
+        return [formatting.DASH]
     return ["equal" if not found.gain else "this method" if found.gain > 0 else "the other"]

@@ -19,7 +19,7 @@ SCALES = 1.5            # fields of view that differ by more show anatomy at vis
 FLAT = 5                # so many single images beside each other, each taken for a patient, are suspicious
 
 
-def judge(check: ModalityCheck) -> None:
+def find_problems(check: ModalityCheck) -> None:
     """Adds to a ModalityCheck what is wrong with what it has found."""
     for part in (_images, _scales, _missing_labels, _impossible_labels, _far_labels, _classes, _units, _flat_folder):
         part(check)

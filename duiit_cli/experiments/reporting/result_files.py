@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from duiit.util.files import write_csv, write_text
-from duiit_cli.experiments.reporting import words
+from duiit_cli.experiments.reporting import formatting
 from duiit_cli.experiments.reporting.comparison import Comparison, against_others, baseline, compare, summaries
 from duiit_cli.experiments.reporting.results import FLOOR, LISTED, Cell, Experiment, Method
 from duiit_cli.experiments.reporting.verdict import Verdict
 
 
-def write_listings(experiment: Experiment, verdicts: Sequence[Verdict]) -> None:
+def write_result_files(experiment: Experiment, verdicts: Sequence[Verdict]) -> None:
     folder = experiment.folder
     write_csv(folder / "results.csv", result_rows(experiment), _result_header(experiment))
     rows = summary_rows(experiment)
@@ -106,14 +106,14 @@ def summary_text(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
     pure = baseline(experiment)
     for unit in experiment.units:
         metrics = LISTED[experiment.task]
-        header = ["method", "splits", *(words.SHORT[m] for m in metrics)]
+        header = ["method", "splits", *(formatting.SHORT[m] for m in metrics)]
         if pure is not None:
-            short = words.SHORT[experiment.metric]
+            short = formatting.SHORT[experiment.metric]
             header += [f"{short} − that of {pure.title} (95 % CI)", "p, corrected", "p, paired"]
         rows = [_summary_line(experiment, name, found, unit, metrics, pure)
                 for name, found in summaries(experiment, unit).items() if found[experiment.metric]["n"]]
         if rows:
-            blocks += [f"## {words.per(unit).capitalize()} (mean ± standard deviation over the splits)",
+            blocks += [f"## {formatting.per(unit).capitalize()} (mean ± standard deviation over the splits)",
                        _markdown(header, rows)]
     if len(blocks) == 1 and not experiment.cells:
         blocks.append("No cell is finished yet.")
@@ -123,11 +123,11 @@ def summary_text(experiment: Experiment, verdicts: Sequence[Verdict]) -> str:
 def _summary_line(experiment: Experiment, name: str, found: Mapping[str, dict[str, Any]], unit: str,
                   metrics: Sequence[str], pure: Method | None) -> list[Any]:
     line = [experiment.method(name).title, found[experiment.metric]["n"]]
-    line += [words.mean_sd(found[m], m) for m in metrics]
+    line += [formatting.mean_sd(found[m], m) for m in metrics]
     if pure is None:
         return line
     if name == pure.name:
-        return [*line, words.DASH, words.DASH, words.DASH]
+        return [*line, formatting.DASH, formatting.DASH, formatting.DASH]
     return [*line, *difference_cells(compare(experiment, name, pure.name, unit))]
 
 
@@ -135,11 +135,11 @@ def difference_cells(found: Comparison) -> list[str]:
     """The difference with its interval and both p-values, as text."""
     test = found.corrected
     if test.difference is None:
-        return [words.DASH] * 3
-    text = words.number(test.difference, found.metric, sign=True)
+        return [formatting.DASH] * 3
+    text = formatting.number(test.difference, found.metric, sign=True)
     if test.low is not None:
-        text += f" ({words.interval(test.low, test.high, found.metric, sign=True)})"
-    return [text, words.p_value(test.p), words.p_value(found.paired.p)]
+        text += f" ({formatting.interval(test.low, test.high, found.metric, sign=True)})"
+    return [text, formatting.p_value(test.p), formatting.p_value(found.paired.p)]
 
 
 def _markdown(header: Sequence[object], rows: Iterable[Sequence[object]]) -> str:
