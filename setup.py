@@ -5,7 +5,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+)"', (HERE / "duiit" / "__init__.py").read_text(encoding="utf-8"))[1]
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "util" / "version.py").read_text(encoding="utf-8"))[1]
 # In a checkout they stand beside each other, as the toolkit lays them out. Installed, names as common as these would
 # meet other projects' packages, so they go into duiit.
 INSIDE = ("data", "models", "options", "util")

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 __path__.append(str(Path(__file__).resolve().parent.parent))
 
 from duiit.util.errors import UserError  # noqa: E402
+from duiit.util.version import __version__  # noqa: E402
 
 if TYPE_CHECKING:
     from duiit.functions import check, experiment, load, phantom, train
     from duiit.run import Run, Translation
 
-__version__ = "0.2.0"
 __all__ = ["Run", "Translation", "UserError", "__version__", "check", "experiment", "load", "phantom", "train"]
 
 _HOMES = {"Run": "duiit.run", "Translation": "duiit.run",

@@ -9,9 +9,9 @@ from typing import NoReturn
 
 import click
 
-from duiit import __version__
 from duiit.util.errors import UserError, fail
 from duiit.util.logs import setup_logging
+from duiit.util.version import __version__
 from duiit_cli.group import SETTINGS, LazyGroup
 
 # Each is a module of duiit_cli.commands.

@@ -6,7 +6,6 @@ ROOT = Path(__file__).resolve().parents[1]
 INSIDE = ("data", "models", "options", "util")
 FOLDERS = {"duiit": "duiit", "duiit_cli": "duiit_cli", **{f"duiit.{n}": n for n in INSIDE}}
 FLAT = ("duiit.options", "duiit.util")          # one box in the picture, whatever stands in them
-ANYONE = {("duiit", "__version__")}             # a fact, not a dependency on what stands above
 
 
 def modules():
@@ -38,9 +37,8 @@ def imported(name):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name}, line {node.lineno}: imports are absolute here"
             for alias in node.names:
-                if (node.module, alias.name) not in ANYONE:
-                    found = f"{node.module}.{alias.name}"
-                    yield from [found] if found in MODULES else [node.module] if node.module in MODULES else []
+                found = f"{node.module}.{alias.name}"
+                yield from [found] if found in MODULES else [node.module] if node.module in MODULES else []
 
 
 def drawn():

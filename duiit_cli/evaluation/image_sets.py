@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from duiit import __version__
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import ct_window
@@ -26,6 +25,7 @@ from duiit.util.files import write_json
 from duiit.util.image_quality import FeatureCollector, distance, metrics_of
 from duiit.util.problems import counted
 from duiit.util.progress import track
+from duiit.util.version import __version__
 from duiit_cli.evaluation.label_fidelity import LabelFidelity
 from duiit_cli.evaluation.paired_errors import PairedErrors, mask_index
 from duiit_cli.evaluation.pairing import Index

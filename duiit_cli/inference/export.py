@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from duiit import __version__
 from duiit.data.preparing import transforms
 from duiit.data.preparing.intensity import PERCENTILES, Intensity
 from duiit.data.readers.slice import DISPLAY, HU
 from duiit.models import networks
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_path, write_json
+from duiit.util.version import __version__
 from duiit_cli.inference.networks import PreparedScan, load_model, own_scans, read, target_intensity
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from duiit import __version__
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of, typical_range
@@ -25,6 +24,7 @@ from duiit.options.import_options import networks_in
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder
+from duiit.util.version import __version__
 
 log = logging.getLogger(__name__)
 

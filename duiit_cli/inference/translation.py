@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from torch.nn import Module
 
-from duiit import __version__
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.intensity import Intensity
 from duiit.data.preparing.transforms import blend_neighbours, resize
@@ -23,6 +22,7 @@ from duiit.data.writing.images import write_scan
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder, write_csv
 from duiit.util.progress import track
+from duiit.util.version import __version__
 from duiit_cli.inference.networks import load_model, read, target_intensity, translate
 
 log = logging.getLogger(__name__)

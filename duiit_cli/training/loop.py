@@ -16,7 +16,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from duiit import __version__
 from duiit.data import CustomDatasetDataLoader, create_dataset
 from duiit.models import create_model
 from duiit.models.base_model import BaseModel
@@ -27,6 +26,7 @@ from duiit.util.files import write_text
 from duiit.util.logs import log_to_file, setup_logging
 from duiit.util.progress import TrainProgress
 from duiit.util.states import StateFiles
+from duiit.util.version import __version__
 from duiit.util.visualizer import Visualizer
 from duiit_cli.inference import calibration
 from duiit_cli.training.guard import NumberGuard

@@ -10,13 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from duiit import __version__
 from duiit.models.networks import feature_networks
 from duiit.options import ExperimentOptions, presets
 from duiit.options.parsing import OptionParser, as_words, option_actions
 from duiit.util import run_lock
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit.util.version import __version__
 from duiit_cli.experiments.planning import methods, plan
 from duiit_cli.experiments.reporting.published import LEFT_OUT, read_published
 from duiit_cli.experiments.running import data_description, estimate, execution

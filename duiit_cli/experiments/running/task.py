@@ -19,9 +19,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from duiit import __version__
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit.util.version import __version__
 from duiit_cli.experiments.planning import plan
 
 log = logging.getLogger(__name__)
