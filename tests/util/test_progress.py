@@ -195,3 +195,45 @@ def test_messages_and_progress_import_nothing_heavy():
     code += "print(sorted({'torch', 'numpy', 'rich'} & set(sys.modules)))"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env).stdout == "[]\n"
+
+
+# -- in a notebook -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def cell(monkeypatch):
+    """What a notebook's cell has shown, in order, as if this process were its kernel."""
+    shown = []
+
+    class Handle:
+        def update(self, item):
+            shown.append(item.data)
+
+    monkeypatch.setattr(logs, "in_notebook", lambda: True)
+    monkeypatch.setattr(progress, "NOTEBOOK_SECONDS", 0)
+    monkeypatch.setattr("IPython.display.display", lambda item, display_id: Handle())
+    return shown
+
+
+def test_a_cell_shows_a_bar_and_clears_it(cell, capfd):
+    assert list(track("abc", "reading <b>", unit="scans")) == ["a", "b", "c"]
+    assert [text.partition(">")[0] for text in cell[:3]] == [f'<progress value="{n}" max="3"' for n in (1, 2, 3)]
+    assert "reading &lt;b&gt;: 2/3 scans" in cell[1]
+    assert cell[3:] == [""]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_cell_in_which_the_work_fails_is_cleared_too(cell):
+    with pytest.raises(ZeroDivisionError):
+        for item in track([1, 0], "dividing"):
+            1 / item
+    assert cell[-1] == ""
+
+
+def test_what_is_done_at_once_shows_nothing(cell, monkeypatch):
+    monkeypatch.setattr(progress, "NOTEBOOK_SECONDS", 10)
+    list(track("abc", "reading"))
+    assert cell == []
+
+
+def test_a_plain_process_is_no_notebook():
+    assert not logs.in_notebook()
