@@ -1,5 +1,6 @@
 """`train_opt.json`, the options of a run, and `facts.json`, what its data said, for the programs that come after."""
 import json
+import math
 from argparse import Namespace
 from os import PathLike
 from pathlib import Path
@@ -12,14 +13,16 @@ from duiit.util.files import write_json, write_text
 
 NAME = "train_opt.json"
 FACTS = "facts.json"
+# Options that mean "no limit", which JSON has no number for.
+ENDLESS = {"inf": math.inf, "-inf": -math.inf}
 MANY = 10               # so many runs are listed where one is not found
 
 
 def write(folder: str | PathLike[str], opt: Namespace, version: str) -> None:
     """Writes every option of `opt` that JSON can hold (lists, text, numbers), and what the data said."""
     write_json(Path(folder) / FACTS, opt.facts.said())      # first: a run has begun once its options are there
-    options = {k: v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
-    text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=True)
+    options = {k: str(v) if v in ENDLESS.values() else v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
+    text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=False)
     write_text(Path(folder) / NAME, text + "\n")
 
 
@@ -57,7 +60,8 @@ def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str
         raise UserError(f"--name {name}: no such run under {root}; {_known(name, root)}")
     try:
         options = json.loads(path.read_text(encoding="utf-8"))["options"]
-        return dict(options.items()), not path.with_name(FACTS).is_file()
+        values = {k: ENDLESS.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
+        return values, not path.with_name(FACTS).is_file()
     except (AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 
