@@ -58,11 +58,15 @@ class SeriesIdentity:
     digest: stands for everything that decides the pixels (weights, epoch, options). It is not written; UIDs and
         pseudonyms are derived from it, so that nobody without the run can test guesses at a patient's number.
     body_part: for sources that do not say it, a defined term of PS3.16 Annex L.
+    source: what the source's images are, for those whose header does not say it (files that are no DICOM).
+    window: (low, high) in HU, where the network knows nothing beyond; None where it gives the whole range of a CT.
     """
     run: str
     model: str
     digest: str
     body_part: str = "HEAD"
+    source: str = "other"
+    window: tuple[float, float] | None = None
 
 
 def write_dicom(folder: Path, scan: Scan, slices: list[Slice], volume: np.ndarray, *, identity: SeriesIdentity,
@@ -317,9 +321,13 @@ def _add_derivation(ds: pydicom.Dataset, names: _Identifiers, source: _Source) -
     """PS3.3 C.7.6.1.1.3: that it is derived, from which image, and how."""
     identity, header = names.identity, source.header
     unknown = "" if source.placed else "Position and size are not known: pixels and slices of 1 mm are assumed. "
+    limited = "" if identity.window is None else (
+        f"Values are limited to {identity.window[0]:g} to {identity.window[1]:g} HU: what is denser or thinner, "
+        "bone and air, is given as these ends. ")
+    modality = header.get("Modality") or identity.source
     ds.DerivationDescription = _words(
-        f"Synthetic CT: computed by a neural network, not acquired by a scanner. {unknown}Made by DUIIT from "
-        f"{header.get('Modality') or 'other'} images with model {identity.model}, run {identity.run}.", 1024)
+        f"Synthetic CT: computed by a neural network, not acquired by a scanner. {unknown}{limited}Made by DUIIT "
+        f"from {modality} images with model {identity.model}, run {identity.run}.", 1024)
     instance, kind = header.get("SOPInstanceUID"), header.get("SOPClassUID")
     if not instance or not kind:
         return

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Module
 
 from duiit.data.modality_dataset import loader_of
-from duiit.data.preparing.intensity import Intensity
+from duiit.data.preparing.intensity import Intensity, ct_window
 from duiit.data.preparing.transforms import blend_neighbours, resize
 from duiit.data.readers.labels import WRITTEN
 from duiit.data.readers.slice import HU, Label, Scan, Slice
@@ -27,6 +27,7 @@ from duiit_cli.inference.networks import load_model, read, target_intensity, tra
 
 log = logging.getLogger(__name__)
 Writer = Callable[[Path, Scan, list[Slice], list[np.ndarray]], list[tuple[str, str, Label]]]
+DICOM_MODALITIES = {"mri": "MR", "pet": "PT", "ct": "CT"}      # what DICOM calls the modalities of these folders
 VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slices and all
 
 
@@ -86,7 +87,12 @@ def writer_of(opt: Namespace, intensity: Intensity) -> Writer:
     if intensity.unit != HU:
         raise UserError(f"--format dicom: writes CT, but the target of this run is in {intensity.unit} values; "
                         "give --format nifti or tiff")
-    return partial(_write_dicom, intensity=intensity, identity=_identity(opt), keep_identity=opt.keep_identity)
+    identity = _identity(opt, intensity)
+    if identity.window:
+        log.warning("--format dicom: this run knows only %g to %g HU (--ct_window %s): bone and air are written as "
+                    "these ends, under a tag that says HU. Each file says so; do not measure beyond",
+                    *identity.window, opt.ct_window)
+    return partial(_write_dicom, intensity=intensity, identity=identity, keep_identity=opt.keep_identity)
 
 
 def _write_dicom(folder: Path, scan: Scan, slices: list[Slice], images: Sequence[np.ndarray], intensity: Intensity,
@@ -97,9 +103,13 @@ def _write_dicom(folder: Path, scan: Scan, slices: list[Slice], images: Sequence
     return write_dicom(folder, scan, slices, volume, identity=identity, keep_identity=keep_identity)
 
 
-def _identity(opt: Namespace) -> SeriesIdentity:
+def _identity(opt: Namespace, intensity: Intensity) -> SeriesIdentity:
     """What synthetic series are named after: the same weights and settings make the same series again."""
     digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
     for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
         digest.update(path.read_bytes())
-    return SeriesIdentity(opt.name, f"DUIIT {__version__}", digest.hexdigest())
+    whole, source = ct_window("full"), source_of(opt)
+    limited = intensity.low > whole.low or intensity.high < whole.high
+    return SeriesIdentity(opt.name, f"DUIIT {__version__}", digest.hexdigest(),
+                          source=DICOM_MODALITIES.get(source.lower(), source),
+                          window=(intensity.low, intensity.high) if limited else None)
