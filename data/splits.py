@@ -35,14 +35,15 @@ class Unit(Protocol):
 
 
 def sizes(n: int, val_fraction: float, test_fraction: float) -> tuple[int, int, int]:
-    """(train, val, test) numbers of n units; a part that is wanted gets at least one once there are three."""
+    """(train, val, test) numbers of n units; a part that is wanted gets at least one once there are three, and one is
+    always left to train on."""
     val, test = (int(round(n * f)) for f in (val_fraction, test_fraction))
     if n >= 3:
         val, test = max(val, int(val_fraction > 0)), max(test, int(test_fraction > 0))
     else:
         val = test = 0
-    if n - val - test < 1:
-        val, test = int(val_fraction > 0), n - 1 - int(val_fraction > 0)
+    while n - val - test < 1:               # rounding up both: the larger part gives one back
+        val, test = (val - 1, test) if val >= test else (val, test - 1)
     return n - val - test, val, test
 
 

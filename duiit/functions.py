@@ -11,6 +11,7 @@ import pandas as pd
 
 from duiit.options import CheckOptions, ExperimentOptions, PhantomOptions, TrainOptions
 from duiit.run import Run
+from duiit.util.errors import UserError
 from duiit_cli.commands import data as data_commands
 from duiit_cli.commands import train as train_command
 
@@ -39,6 +40,7 @@ class Experiment:
     """What `duiit experiment` left in its folder: the page, and its tables (docs/experiments.md names the columns)."""
     folder: Path
     report: Path
+    complete: bool                  # False where a part failed; the report says which
     results: pd.DataFrame           # a row a method and split
     summary: pd.DataFrame           # a row a method
     comparisons: pd.DataFrame       # a row a pair of methods
@@ -48,13 +50,13 @@ def experiment(dataroot: str | Path | None = None, *, output: str | Path, **opti
     """What `duiit experiment` does. Called again it goes on, and with all done reads what is there."""
     from duiit_cli.experiments.running.experiment import experiment as run
 
+    if options.get("dry_run"):
+        raise UserError("dry_run: prints a plan; use `duiit experiment --dry_run`")
     code = run(ExperimentOptions().parse_values({"dataroot": dataroot, "output": output, **options}))
-    if code == 130:
-        raise KeyboardInterrupt
     folder = Path(output)
     tables = {name: pd.read_csv(path) if (path := folder / f"{name}.csv").is_file() else pd.DataFrame()
               for name in ("results", "summary", "comparisons")}
-    return Experiment(folder, folder / "report.html", **tables)
+    return Experiment(folder, folder / "report.html", complete=code == 0, **tables)
 
 
 def phantom(output: str | Path, **options: Any) -> Path:

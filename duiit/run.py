@@ -1,8 +1,8 @@
 """A trained run in Python: its options, its data's facts, its networks at work on arrays, files and image objects."""
 import os
 from argparse import Namespace
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,6 +29,11 @@ from duiit_cli.inference.translation import source_of, translate_scan, translate
 Image = np.ndarray | str | os.PathLike[str] | SpatialImage | pydicom.Dataset | list[pydicom.Dataset]
 
 
+# What `load` takes and a single call does not, and what of `duiit translate` is about the files that it writes.
+OF_THE_RUN = {"name", "checkpoints_dir", "epoch", "load_iter", "device", "gpu_ids", "plugins", "suffix"}
+OF_FILES = {"input", "format", "force", "keep_identity", "for_training", "keep_network_size", "keep_empty"}
+
+
 @dataclass(frozen=True)
 class Translation:
     """A synthetic target image, or a volume of them.
@@ -43,17 +48,20 @@ class Translation:
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes .npy, or .nii and .nii.gz where there is an affine (HU as whole numbers)."""
-        name = str(path).lower()
-        if not name.endswith((".npy", ".nii", ".nii.gz")):
-                raise UserError(f"{path}: give a name that ends in .npy, .nii or .nii.gz (translate_folder has others)")
+        _check_ending(path)
         with atomic_path(path) as part:
-            if name.endswith(".npy"):
+            if str(path).lower().endswith(".npy"):
                 np.save(part, self.values)
             elif self.affine is not None:
                 save_nifti(part, self.values, self.affine, self.unit)
             else:
                 raise UserError(f"{path}: NIfTI says where a volume lies, but this image has no affine; save as .npy")
         return Path(path)
+
+
+def _check_ending(path: str | os.PathLike[str]) -> None:
+    if not str(path).lower().endswith((".npy", ".nii", ".nii.gz")):
+        raise UserError(f"{path}: give a name that ends in .npy, .nii or .nii.gz (translate_folder writes others)")
 
 
 class Run:
@@ -64,19 +72,20 @@ class Run:
     """
 
     def __init__(self, **given: Any):
+        given["checkpoints_dir"] = Path(given.get("checkpoints_dir") or "checkpoints").resolve()
         self._given = given
-        self.options = self._options(RunOptions)
+        self.options = self._options(RunOptions, {})
         self.facts = self.options.facts
+        self._model = networks.load_model(self.options, None)       # with a translator, a predictor, or both
 
     def __repr__(self) -> str:
         return f"<duiit run {self.options.name}: {self.options.model}>"
 
-    def _options(self, kind: type, **values: Any) -> Namespace:
-        return kind().parse_values({**self._given, **values})
-
-    @cached_property
-    def _model(self) -> Any:                # with a translator, a predictor, or both
-        return networks.load_model(self.options, None)
+    def _options(self, kind: type, asked: Mapping[str, Any], **values: Any) -> Namespace:
+        """The options of one call, of which `asked` are the caller's."""
+        for name in OF_THE_RUN & set(asked):
+            raise UserError(f"{name}: chooses the run, its weights or its place; give it to duiit.load")
+        return kind().parse_values({**self._given, **asked, **values})
 
     def translate(self, image: Image, output: str | os.PathLike[str] | None = None, **options: Any) -> Translation:
         """One scan of the source modality as the target's: every slice of it, at its own size.
@@ -88,9 +97,13 @@ class Run:
         Raises UserError for what cannot be read and for several scans (see translate_folder).
         """
         networks.refuse_without(self._model, "translator", self.options)
+        for name in OF_FILES & set(options):
+            raise UserError(f"{name}: is about files that are written; give it to translate_folder")
+        if output is not None:
+            _check_ending(output)
         with TemporaryDirectory() as scratch:
             path = _on_disk(image, Path(scratch))
-            opt = self._options(TranslateOptions, **options, input=path, output=Path(scratch) / "unused",
+            opt = self._options(TranslateOptions, options, input=path, output=Path(scratch) / "unused",
                                 keep_empty=True)
             source = source_of(opt)
             scans = loader_of(source).find_scans(path, opt)
@@ -105,7 +118,7 @@ class Run:
     def translate_folder(self, folder: str | os.PathLike[str], output: str | os.PathLike[str], **options: Any) -> Path:
         """What `duiit translate` does, with its options: every scan under `folder`, and labels.csv, into `output`."""
         networks.refuse_without(self._model, "translator", self.options)
-        translate_scans(self._options(TranslateOptions, **options, input=folder, output=output), self._model)
+        translate_scans(self._options(TranslateOptions, options, input=folder, output=output), self._model)
         return Path(output)
 
     def predict(self, image: Image, output: str | os.PathLike[str] | None = None, **options: Any) -> pd.DataFrame:
@@ -116,7 +129,7 @@ class Run:
         """
         networks.refuse_without(self._model, "predictor", self.options)
         with TemporaryDirectory() as scratch:
-            opt = self._options(PredictOptions, **options, input=_on_disk(image, Path(scratch)), output=output)
+            opt = self._options(PredictOptions, options, input=_on_disk(image, Path(scratch)), output=output)
             rows, _ = predictions(opt, self._model)
         for row in rows:
             if Path(row["file"]).is_relative_to(scratch):
@@ -135,21 +148,39 @@ def _on_disk(image: Image, folder: Path) -> Path:
         return folder / "array.npy"
     if isinstance(image, SpatialImage):
         name = Path(image.get_filename() or "volume").name.partition(".nii")[0]
-        nibabel.save(image, folder / f"{name}.nii")
+        nibabel.save(_plain(image), folder / f"{name}.nii")
         return folder / f"{name}.nii"
     series = list(image) if isinstance(image, (list, tuple)) else [image]
     if not series or not all(isinstance(s, pydicom.Dataset) for s in series):
         raise UserError(f"{type(image).__name__}: give a NumPy array, a path, or an image of nibabel or pydicom")
     (folder / "series").mkdir()
     for number, dataset in enumerate(series):
-        dataset.save_as(folder / "series" / f"{number:05d}.dcm", enforce_file_format=True)
+        try:
+            dataset.save_as(folder / "series" / f"{number:05d}.dcm", enforce_file_format=True)
+        except Exception as error:          # whatever pydicom finds missing
+            raise UserError(f"pydicom data set {number + 1} of {len(series)}: cannot be written as a file ({error}); "
+                            "give one that was read from a file, or its path") from error
     return folder / "series"
 
 
+def _plain(image: SpatialImage) -> nibabel.Nifti1Image:
+    """The image's values as they are, in its place. nibabel.save on the image itself would tie the caller's object to
+    our file, and scale whole numbers anew where its header has a slope."""
+    values = np.asanyarray(image.dataobj)
+    values = values.astype(np.int32) if values.dtype == np.int64 else values        # which NIfTI readers do not know
+    plain = nibabel.Nifti1Image(values, image.affine, dtype=values.dtype)
+    if hasattr(image.header, "get_xyzt_units"):
+        plain.header.set_xyzt_units(*image.header.get_xyzt_units())
+    return plain
+
+
 def _translation(scan: Scan, slices: list[Slice], images: list[np.ndarray], intensity: Intensity) -> Translation:
+    if scan.kind == "nifti" and images[0].shape[0] > 1:
+        raise UserError(f"{scan.name}: the target has several channels, which a volume cannot hold; translate_folder "
+                        "writes them with format='npy'")
     if len({i.shape for i in images}) > 1:
         raise UserError(f"{scan.name}: its images have unlike sizes; translate_folder writes each at its own")
-    if scan.kind == "nifti" and images[0].shape[0] == 1:
+    if scan.kind == "nifti":
         values, affine = as_volume(slices, images, intensity)
         return Translation(np.ascontiguousarray(values), intensity.unit, affine)
     values = np.moveaxis(intensity.restore(np.stack(images)), 1, -1)                        # (N, H, W, C)
@@ -157,5 +188,5 @@ def _translation(scan: Scan, slices: list[Slice], images: list[np.ndarray], inte
     if scan.kind == "dicom" and slices[0].geometry is not None:
         _, affine = as_volume(slices, [i[:1] for i in images], intensity)                   # (column, row, slice)
         return Translation(values, intensity.unit, affine[:, [2, 1, 0, 3]])
-    single = len(values) == 1 and not (scan.kind == "numpy" and not is_flat(array_shape(scan.files[0])))
-    return Translation(values[0] if single else values, intensity.unit)
+    flat = scan.kind == "images" or (scan.kind == "numpy" and is_flat(array_shape(scan.files[0])))
+    return Translation(values[0] if flat and len(values) == 1 else values, intensity.unit)

@@ -14,7 +14,8 @@ import click
 from click.shell_completion import CompletionItem
 
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import Bounded, OptionParser, canonical, is_flag, is_list, option_actions
+from duiit.options.parsing import OptionParser, canonical, is_flag, is_list, option_actions
+from duiit.util.bounds import Bounded
 from duiit.util.errors import UserError
 from duiit.util.logs import setup_logging
 

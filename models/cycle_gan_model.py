@@ -18,6 +18,7 @@ from torch import nn
 from duiit.models import networks
 from duiit.models.base_model import BaseModel
 from duiit.models.parts.pair import Pair, sources_of
+from duiit.util.bounds import WEIGHT
 from duiit.util.errors import UserError
 from duiit.util.image_pool import ImagePool
 
@@ -31,9 +32,9 @@ class CycleGANModel(BaseModel):
         parser.add_argument("--upsample", default="transposed", choices=["transposed", "resize"],
                             help="how the generator enlarges: resize avoids checkerboards")
         if is_train:
-            parser.add_argument("--lambda_A", type=float, default=10.0, help="weight of the cycle A -> B -> A")
-            parser.add_argument("--lambda_B", type=float, default=10.0, help="weight of the cycle B -> A -> B")
-            parser.add_argument("--lambda_identity", type=float, default=0.5,
+            parser.add_argument("--lambda_A", type=WEIGHT, default=10.0, help="weight of the cycle A -> B -> A")
+            parser.add_argument("--lambda_B", type=WEIGHT, default=10.0, help="weight of the cycle B -> A -> B")
+            parser.add_argument("--lambda_identity", type=WEIGHT, default=0.5,
                                 help="identity loss, relative to the cycle's weight; against inverted contrast")
         return parser
 
@@ -171,14 +172,14 @@ class CycleGANModel(BaseModel):
         """Yields scalars that sum up to L_trans (Eq. 1) of this batch, over all sources; each part is kept as
         `loss_<name>`. A subclass adds what its generators are to minimise besides."""
         for pair in self.pairs:
-            yield self._cycle_A_term(pair)
-            yield self._cycle_B_term(pair)
+            yield self.source_term(pair)
+            yield self.target_term(pair)
             pair.loss_idt_x = pair.loss_idt_y = 0.0
             if self.opt.lambda_identity > 0:
                 yield self._identity_x_term(pair)
                 yield self._identity_y_term(pair)
 
-    def _cycle_A_term(self, pair: Pair) -> torch.Tensor:
+    def source_term(self, pair: Pair) -> torch.Tensor:
         """Of Eq. 1 what starts from the source's images: L_adv(D_t, G) + lambda_A |F(G(y)) - y|_1."""
         pair.loss_G = self.criterionGAN(self.netD_A(pair.fake_x), True)
         pair.loss_cycle_y = self.criterionCycle(pair.rec_y, pair.y) * self.opt.lambda_A
@@ -186,7 +187,7 @@ class CycleGANModel(BaseModel):
         self._measure(f"cycle{pair}", pair.loss_cycle_y, pair.G)
         return pair.loss_G + pair.loss_cycle_y
 
-    def _cycle_B_term(self, pair: Pair) -> torch.Tensor:
+    def target_term(self, pair: Pair) -> torch.Tensor:
         """Of Eq. 1 what starts from the target's images: L_adv(D_s, F) + lambda_B |G(F(x)) - x|_1."""
         pair.loss_F = self.criterionGAN(pair.D_s(pair.fake_y), True)
         pair.loss_cycle_x = self.criterionCycle(pair.rec_x, pair.x) * self.opt.lambda_B
@@ -257,4 +258,9 @@ class CycleGANModel(BaseModel):
         return self._pair(source).F
 
     def _pair(self, source: str) -> Pair:
-        return {pair.modality: pair for pair in self.pairs}[source] if len(self.pairs) > 1 else self.pairs[0]
+        if len(self.pairs) == 1:            # whatever it is called: a run of the toolkit does not say
+            return self.pairs[0]
+        found = [pair for pair in self.pairs if pair.modality == source]
+        if not found:
+            raise UserError(f"--source {source}: the run translates {', '.join(p.modality for p in self.pairs)}")
+        return found[0]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from duiit.models import networks
 from duiit.models.parts import prediction
 from duiit.models.shared_trunk import SharedTrunkModel
-from duiit.util.errors import UserError
+from duiit.util.bounds import WEIGHT
 
 
 class DannModel(SharedTrunkModel):
@@ -26,17 +26,14 @@ class DannModel(SharedTrunkModel):
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
         if is_train:
             prediction.add_training_options(parser, batch_size=64)
-            parser.add_argument("--lambda_dann", type=float, default=1.0,
+            parser.add_argument("--lambda_dann", type=WEIGHT, default=1.0,
                                 help="how strongly features are pushed, in the end, to hide the modality")
-            parser.add_argument("--gamma_dann", type=float, default=10.0,
+            parser.add_argument("--gamma_dann", type=WEIGHT, default=10.0,
                                 help="how early in the training that strength is reached")
         return parser
 
     def _check(self, opt: Namespace) -> None:
         super()._check(opt)
-        for name in ("lambda_dann", "gamma_dann"):
-            if getattr(opt, name) < 0:
-                raise UserError(f"--{name} {getattr(opt, name)}: cannot be below 0")
         prediction.refuse_without_labels(opt, "add a labels.csv")
 
     def _make(self, opt: Namespace) -> None:

@@ -2,6 +2,8 @@
 
     L_pred = sum_s l(P(G(y)), r_y) + sum_t l(P(x), r_x)            L = L_trans + lambda_pred L_pred
 
+Each sum is taken as the mean over the labelled images of its modality in the batch.
+
 The point is that L_pred reaches the generator: translated images are pushed to keep what their label can be read from.
 `--guidance` says through which predictor: `joint` (the paper: P learns from both terms while G is pushed through it),
 `real` (P learns from real target images only, and G is pushed through that P, so the two cannot agree on a code of
@@ -27,7 +29,7 @@ from duiit.models import networks
 from duiit.models.cycle_gan_model import CycleGANModel
 from duiit.models.parts import prediction
 from duiit.models.parts.pair import Pair
-from duiit.util.errors import UserError
+from duiit.util.bounds import SHARE, WEIGHT
 
 
 class DuiitModel(CycleGANModel):
@@ -41,17 +43,17 @@ class DuiitModel(CycleGANModel):
         if is_train:
             # Eq. 1 has no identity term, and the paper trains with batches of 16.
             parser.set_defaults(lambda_identity=0.0, batch_size=16)
-            parser.add_argument("--lambda_pred", type=float, default=0.001,
+            parser.add_argument("--lambda_pred", type=WEIGHT, default=0.001,
                                 help="weight of the prediction loss, which is in squared label units")
             parser.add_argument("--guidance", default="joint", choices=["joint", "real", "detached"],
                                 help="through which predictor the generator is pushed to keep the label")
             parser.add_argument("--push", default="running", choices=["running", "batch"],
                                 help="statistics of the predictor's batch norm through which the generator is pushed: "
                                      "running ones, as for a new image, or the batch's (Eq. 3 to the letter)")
-            parser.add_argument("--push_ramp", type=float, default=1 / 3, metavar="SHARE",
+            parser.add_argument("--push_ramp", type=SHARE, default=1 / 3, metavar="SHARE",
                                 help="share of the epochs in which the push grows from nothing to --lambda_pred "
                                      "(0: full from the start)")
-            parser.add_argument("--lr_P", type=float, default=0.001, help="learning rate of the predictor")
+            parser.add_argument("--lr_P", type=WEIGHT, default=0.001, help="learning rate of the predictor")
         return parser
 
     def __init__(self, opt: Namespace) -> None:
@@ -59,10 +61,6 @@ class DuiitModel(CycleGANModel):
         self.model_names.append("P")
         self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if self.isTrain:
-            if opt.lambda_pred < 0:
-                raise UserError(f"--lambda_pred {opt.lambda_pred}: a weight cannot be below 0")
-            if not 0 <= opt.push_ramp <= 1:
-                raise UserError(f"--push_ramp {opt.push_ramp}: a share of the training lies between 0 and 1")
             if opt.lambda_pred > 0:
                 prediction.refuse_without_labels(opt, "add a labels.csv, or train without one by --lambda_pred 0")
                 prediction.check_crop(opt)
@@ -84,10 +82,10 @@ class DuiitModel(CycleGANModel):
                 self.netP(self.real_B)
         yield from super().generator_terms()
 
-    def _cycle_A_term(self, pair: Pair) -> torch.Tensor:
+    def source_term(self, pair: Pair) -> torch.Tensor:
         """With L_pred's share of the translated images, lambda_pred l(P(G(y)), r_y): the mean over the labelled ones of
         this source (Eq. 2, first sum)."""
-        translation = super()._cycle_A_term(pair)
+        translation = super().source_term(pair)
         if self.opt.lambda_pred == 0 or pair.r_y is None:
             return translation
         prediction_term = self.opt.lambda_pred * self._fake_loss(pair.fake_x, pair.r_y)

@@ -12,6 +12,7 @@ from duiit.models import networks
 from duiit.models.parts import prediction
 from duiit.models.parts.pair import Published, Source
 from duiit.models.shared_trunk import SharedTrunkModel
+from duiit.util.bounds import WEIGHT
 from duiit.util.errors import UserError
 
 
@@ -29,17 +30,14 @@ class MultitaskModel(SharedTrunkModel):
         parser = SharedTrunkModel.modify_commandline_options(parser, is_train)
         if is_train:
             prediction.add_training_options(parser, batch_size=32)
-            parser.add_argument("--weight_source", type=float, default=0.05,
+            parser.add_argument("--weight_source", type=WEIGHT, default=0.05,
                                 help="weight of the sources' prediction loss (the paper: 0.05 for MRI, 0.1 for PET)")
-            parser.add_argument("--weight_target", type=float, default=0.95,
+            parser.add_argument("--weight_target", type=WEIGHT, default=0.95,
                                 help="weight of the target's prediction loss (the paper: 0.95 with MRI, 0.9 with PET)")
         return parser
 
     def _check(self, opt: Namespace) -> None:
         super()._check(opt)
-        for name in ("weight_source", "weight_target"):
-            if getattr(opt, name) < 0:
-                raise UserError(f"--{name} {getattr(opt, name)}: a weight cannot be below 0")
         prediction.refuse_without_labels(opt, "add a labels.csv")
         for modality, stats in opt.facts.need("label_stats").items():
             if not stats["known"]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from duiit.options import presets, run_file
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, ArgumentGroup, Bounded, OptionParser
+from duiit.options.parsing import ArgumentGroup, OptionParser
+from duiit.util.bounds import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
 

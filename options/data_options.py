@@ -4,7 +4,8 @@ import os
 
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, SEED, WEIGHT, Bounded, OptionParser
+from duiit.options.parsing import OptionParser
+from duiit.util.bounds import COUNT, SEED, WEIGHT, Bounded
 
 
 def age_law(text: str) -> tuple[float, float]:

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from duiit.options import presets
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import CommandOptions
-from duiit.options.parsing import COUNT, POSITIVE, SEED, ArgumentGroup, OptionParser, option_actions
+from duiit.options.parsing import ArgumentGroup, OptionParser, option_actions
+from duiit.util.bounds import COUNT, POSITIVE, SEED
 from duiit.util.errors import UserError
 
 # Of the options that are shared with training, those that a comparison sets itself.

@@ -1,7 +1,6 @@
 """An argparse parser that never exits, and the checks one option value has to pass wherever it comes from."""
 import argparse
 import difflib
-import math
 import re
 from collections.abc import Iterable
 from typing import Any, NoReturn
@@ -9,35 +8,6 @@ from typing import Any, NoReturn
 from duiit.util.errors import UserError
 
 ArgumentGroup = argparse._ArgumentGroup     # what `add_argument_group` gives; argparse has no public name for it
-
-
-class Bounded:
-    """A number type for `add_argument(type=…)` with bounds, such as `Bounded(int, low=1)`."""
-
-    def __init__(self, kind: type[int] | type[float], low: float | None = None, high: float | None = None,
-                 open_high: bool = False) -> None:
-        self.kind, self.low, self.high, self.open_high = kind, low, high, open_high
-        self.__name__ = kind.__name__
-
-    def __call__(self, text: str | float) -> float:
-        value = self.kind(text)
-        too_high = self.high is not None and (value >= self.high if self.open_high else value > self.high)
-        if math.isnan(value) or (self.low is not None and value < self.low) or too_high:
-            raise argparse.ArgumentTypeError(f"{text} is out of range, it must be {self.bounds()}")
-        return value
-
-    def bounds(self) -> str:
-        parts = [f"at least {self.low}"] if self.low is not None else []
-        if self.high is not None:
-            parts.append(f"{'below' if self.open_high else 'at most'} {self.high}")
-        return " and ".join(parts)
-
-
-COUNT = Bounded(int, low=0)
-SEED = Bounded(int, low=0, high=2**32 - 1)         # what NumPy takes
-POSITIVE = Bounded(int, low=1)
-WEIGHT = Bounded(float, low=0)
-FRACTION = Bounded(float, low=0, high=1, open_high=True)
 
 
 class OptionParser(argparse.ArgumentParser):

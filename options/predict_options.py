@@ -1,8 +1,9 @@
 """Options of `duiit predict`."""
 from argparse import Namespace
 
-from duiit.options.parsing import FRACTION, OptionParser
+from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
+from duiit.util.bounds import FRACTION
 from duiit.util.errors import UserError
 
 

@@ -1,9 +1,14 @@
 """Options of the commands that work on a trained run: test, translate and predict."""
 from argparse import Namespace
 
+from duiit.options import run_file
 from duiit.options.base_options import BaseOptions
-from duiit.options.parsing import WEIGHT, Bounded, OptionParser
+from duiit.options.parsing import OptionParser
+from duiit.util.bounds import WEIGHT, Bounded
 from duiit.util.errors import UserError
+
+# What the values of an image mean to a run's networks: another would give wrong numbers, not other ones.
+OF_THE_DATA = ("ct_window",)
 
 
 class RunOptions(BaseOptions):
@@ -11,6 +16,15 @@ class RunOptions(BaseOptions):
 
     from_run = True
     phase = "test"
+
+    def check(self, opt: Namespace) -> None:
+        super().check(opt)
+        run = run_file.read(opt.checkpoints_dir, opt.name)
+        for name in OF_THE_DATA:
+            asked = getattr(opt, name, None)
+            if name in run and asked != run[name]:
+                raise UserError(f"--{name} {asked}: the run {opt.name} was trained with --{name} {run[name]}, and its "
+                                "networks know nothing else; leave the option out")
 
     def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
@@ -29,7 +43,7 @@ class TestOptions(RunOptions):
         g.add_argument("--phase", default="test", choices=["train", "val", "test"], help="part of the split to test on")
         g.add_argument("--num_test", type=WEIGHT, default=float("inf"), help="test at most this many source images")
         g.add_argument("--aspect_ratio", type=Bounded(float, low=0.01), default=1.0, help="of the images on the page")
-        g.add_argument("--eval", action="store_true", help="generators in eval mode (the predictor always is)")
+        g.add_argument("--eval", action="store_true", help="for plug-ins: networks in eval mode (DUIIT's always are)")
         g.add_argument("--truth", help="folder with the true target image of every source image, mirrored paths "
                                        "(default: <dataroot>/truth/<source>, if it is there)")
         return super().initialize(parser)

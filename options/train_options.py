@@ -5,7 +5,8 @@ from typing import Any
 
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import OWN_TO_THE_CALL, CommandOptions
-from duiit.options.parsing import COUNT, POSITIVE, WEIGHT, ArgumentGroup, Bounded, OptionParser
+from duiit.options.parsing import ArgumentGroup, OptionParser
+from duiit.util.bounds import COUNT, POSITIVE, WEIGHT, Bounded
 from duiit.util.errors import UserError
 
 # What a run may go on with another value of: where things are, how fast it goes, what is written and when it stops.

@@ -1,8 +1,9 @@
 """Options of `duiit translate`."""
 from argparse import Namespace
 
-from duiit.options.parsing import COUNT, OptionParser
+from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
+from duiit.util.bounds import COUNT
 from duiit.util.errors import UserError
 
 
@@ -25,7 +26,7 @@ class TranslateOptions(RunOptions):
         g.add_argument("--keep_identity", action="store_true",
                        help="dicom: keep patient, study and frame of reference of the source instead of replacing them")
         g.add_argument("--force", action="store_true", help="replace what --output holds")
-        g.add_argument("--eval", action="store_true", help="generators in eval mode")
+        g.add_argument("--eval", action="store_true", help="no effect: generators always are in eval mode")
         return super().initialize(parser)
 
     def check(self, opt: Namespace) -> None:

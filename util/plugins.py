@@ -26,6 +26,7 @@ from duiit.util.errors import UserError
 log = logging.getLogger(__name__)
 VARIABLE = "DUIIT_PLUGINS"
 HOSTS = ("duiit.models", "duiit.data", "duiit.util")        # the packages that a plug-in's files are added to
+_OWN = tuple(Path(__file__).parent.parent / name for name in ("data", "models", "options", "util"))
 TOOLKIT = ("models", "data", "util", "options")             # the names by which the toolkit calls its own
 T = TypeVar("T")
 
@@ -82,8 +83,13 @@ def _forget() -> None:
 
 
 def _is_plugin(file: str | None) -> bool:
+    """Whether a module's file is a plug-in. Not by where a link leads to, and not every file below the folder: DUIIT
+    itself may be installed there, in a .venv."""
     folder = os.environ.get(VARIABLE)
-    return bool(folder and file and Path(folder) in Path(file).resolve().parents)
+    if not folder or not file:
+        return False
+    above = Path(file).parents
+    return Path(folder) in above and not any(place in above for place in _OWN)
 
 
 # -- importing -----------------------------------------------------------------------------------------------------
@@ -142,7 +148,7 @@ def find_class(host: str, name: str, kind: str, base: type[T], refusal: tuple[st
     if not name.isidentifier() or find_spec(f"{host}.{name}_{kind}") is None:
         raise UserError(f"{option} {name}: {missing}")
     module = load(f"{host}.{name}_{kind}")
-    wanted = name.replace("_", "") + kind
+    wanted = f"{name.replace('_', '')}{kind}".lower()
     found = [cls for member, cls in vars(module).items()
              if member.lower() == wanted and isinstance(cls, type) and issubclass(cls, base)]
     if not found or found[0] is base:

@@ -13,7 +13,7 @@ from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.cohort import prepared_scan
 from duiit.data.preparing.intensity import Intensity, ct_window
-from duiit.data.readers.slice import HU, Scan, Slice
+from duiit.data.readers.slice import Scan, Slice
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks
 from duiit.util.errors import UserError
@@ -36,9 +36,9 @@ def refuse_without(model: Any, needs: str, opt: Namespace) -> None:
 
 
 def target_intensity(opt: Namespace) -> Intensity:
-    """How the target's [-1, 1] goes back to its unit: the CT window, or the median range of the training scans."""
-    low, high, unit = opt.facts.need("target_range")
-    return ct_window(opt.ct_window) if unit == HU else Intensity(low, high, unit)
+    """How the target's [-1, 1] goes back to its unit: the CT window that was trained on, or the median range of the
+    training scans."""
+    return Intensity(*opt.facts.need("target_range"))
 
 
 def own_scans(opt: Namespace, modality: str) -> list[Scan]:

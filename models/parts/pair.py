@@ -95,18 +95,27 @@ class Pair(Source):
     def translate(self) -> None:
         """From the source and back again."""
         self.fake_x = self.G(self.y)                                    # (N, output_nc, H, W)
-        self.recover_y()
+        self.rec_y = self.F(self.fake_x)                                # (N, input_nc, H, W)
 
     def recover_y(self) -> None:
-        self.rec_y = self.F(self.fake_x)                                # (N, input_nc, H, W)
+        if self._is_there("fake_B"):
+            self.rec_y = self.F(self.fake_x)
+        else:
+            self.translate()
 
     def translate_back(self) -> None:
         """From the target and back again."""
         self.fake_y = self.F(self.x)                                    # (N, input_nc, H, W)
-        self.recover_x()
+        self.rec_x = self.G(self.fake_y)                                # (N, output_nc, H, W)
 
     def recover_x(self) -> None:
-        self.rec_x = self.G(self.fake_y)                                # (N, output_nc, H, W)
+        if self._is_there("fake_A"):
+            self.rec_x = self.G(self.fake_y)
+        else:
+            self.translate_back()
+
+    def _is_there(self, name: str) -> bool:
+        return f"{name}{self.ending}" in vars(self.model)
 
     # -- images that wait until they are asked for -------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from duiit.models import networks
+from duiit.util.bounds import WEIGHT
 from duiit.util.errors import UserError
 
 
@@ -22,7 +23,7 @@ def add_training_options(parser: ArgumentParser, batch_size: int) -> ArgumentPar
     """Options of the models that train nothing but a predictor, with the defaults they share: the paper's Adam and
     100 epochs at 1e-4."""
     parser.set_defaults(batch_size=batch_size, lr=1e-4, beta1=0.9, n_epochs=100, n_epochs_decay=0)
-    parser.add_argument("--weight_decay", type=float, default=0.0, help="L2 penalty in Adam")
+    parser.add_argument("--weight_decay", type=WEIGHT, default=0.0, help="L2 penalty in Adam")
     parser.add_argument("--augment", default="none", choices=["none", "simple", "autoaugment", "random_erasing"],
                         help="what training images go through besides crop and flip")
     return parser

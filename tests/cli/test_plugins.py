@@ -236,3 +236,28 @@ def test_a_data_set_without_facts_serves_what_needs_none(tmp_path, duiit, refuse
     message = refused("translate", "--checkpoints_dir", tmp_path, "--name", "translator", "--sources", "A",
                       "--input", pairs / "testA", "--output", tmp_path / "out")
     assert message.startswith(f"{tmp_path / 'translator' / 'facts.json'}: does not say target_range")
+
+
+# -- where plug-ins may stand --------------------------------------------------------------------------------------
+
+def test_a_plugin_may_be_a_link_and_its_name_have_capitals(tmp_path):
+    from duiit.models import find_model_using_name
+
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "MyNet_model.py").write_text(
+        "from models.base_model import BaseModel\n\n\nclass MyNetModel(BaseModel):\n" + METHODS)
+    (tmp_path / "linked").mkdir()
+    (tmp_path / "linked" / "MyNet_model.py").symlink_to(tmp_path / "elsewhere" / "MyNet_model.py")
+    plugins.use(tmp_path / "linked")
+    assert find_model_using_name("MyNet").__name__ == "MyNetModel"
+
+
+def test_duiit_itself_may_be_installed_below_the_folder(tmp_path):
+    """--plugins . in a project whose .venv holds DUIIT: its own modules are no plug-ins."""
+    own = Path(plugins.__file__).parent
+    (tmp_path / "foo_model.py").write_text(GOOD + "class FooModel(BaseModel):\n" + METHODS)
+    plugins.use(own.parent)                             # the folder that DUIIT's packages are in
+    assert not plugins._is_plugin(str(own / "errors.py"))
+    plugins.use(tmp_path)
+    assert "duiit.util.errors" in sys.modules
+    assert plugins._is_plugin(str(tmp_path / "foo_model.py"))

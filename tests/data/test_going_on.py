@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from duiit.data import CustomDatasetDataLoader
+from duiit.util.facts import Facts
 
 
 class Drawing(torch.utils.data.Dataset):
@@ -24,7 +25,8 @@ class Drawing(torch.utils.data.Dataset):
 def test_items_of_loader_processes_follow_from_seed_epoch_and_index(workers):
     def batches(epoch, skip=0, seed=3):
         opt = SimpleNamespace(batch_size=2, num_threads=workers, max_dataset_size=float("inf"), steps_per_epoch=0,
-                              isTrain=True, serial_batches=False, seed=seed, device="cpu")
+                              isTrain=True, serial_batches=False, seed=seed, device="cpu",
+                              facts=Facts())
         loader = CustomDatasetDataLoader(Drawing(), opt)
         loader.set_epoch(epoch, skip)
         return [torch.cat([b["index"][:, None], b["drawn"]], 1) for b in loader]

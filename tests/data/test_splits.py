@@ -26,6 +26,8 @@ def opt(tmp_path=".", **values):
     (2, (0.1, 0.2), (2, 0, 0)),                 # below, all train
     (1, (0.5, 0.4), (1, 0, 0)),
     (4, (0.5, 0.49), (1, 1, 2)),                # somebody is left to train on
+    (10, (0.6, 0.39), (1, 5, 4)),
+    (3, (0.9, 0.0), (1, 2, 0)),                 # and nobody tests who was not asked to
     (20, (0.0, 0.0), (20, 0, 0)),
 ])
 def test_sizes(n, fractions, expected):

@@ -131,6 +131,48 @@ def test_what_cannot_be_translated(run, image, output, reason):
         run.translate(image, output)
 
 
+def test_options_that_would_be_ignored_are_refused(run, volume, phantom):
+    for options, reason in (({"epoch": "best"}, "give it to duiit.load"), ({"format": "png"}, "translate_folder"),
+                            ({"keep_empty": True}, "translate_folder"), ({"ct_window": "full"}, "trained with")):
+        with pytest.raises(duiit.UserError, match=f"{next(iter(options))}.*{reason}"):
+            run.translate(volume, **options)
+    with pytest.raises(duiit.UserError, match="device: .*give it to duiit.load"):
+        run.predict(phantom / "ct", device="cpu")
+
+
+def test_the_callers_image_stays_as_it_is(run, volume, tmp_path):
+    """Its values are taken as they are where its header has a slope, and it does not point to a file of ours after."""
+    stored = nibabel.Nifti1Image(volume.get_fdata() / 7 + 0.3, volume.affine)
+    stored.set_data_dtype(np.int16)                                 # which nibabel scales by a slope of its own
+    nibabel.save(stored, tmp_path / "scaled.nii")
+    image = nibabel.load(tmp_path / "scaled.nii")
+    before = image.get_filename()
+    assert np.array_equal(run.translate(image).values, run.translate(tmp_path / "scaled.nii").values)
+    assert image.get_filename() == before
+    before = volume.get_filename()
+    run.translate(volume)
+    assert volume.get_filename() == before
+
+
+def test_a_dicom_object_that_is_no_file_is_named(run):
+    with pytest.raises(duiit.UserError, match="pydicom data set 1 of 1: cannot be written"):
+        run.translate(pydicom.Dataset())
+
+
+def test_two_runs_do_not_get_in_each_others_way(run, trained, tmp_path, monkeypatch, phantom, tiny):
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "mine_model.py").write_text(
+        "from models.duiit_model import DuiitModel\n\n\nclass MineModel(DuiitModel):\n    pass\n")
+    mine = duiit.train(phantom, preset=tiny, plugins=tmp_path / "plugins", model="mine", sources="mri", name="mine",
+                       checkpoints_dir=tmp_path)
+    monkeypatch.chdir(tmp_path)
+    again = duiit.load("demo", trained)
+    image = np.random.default_rng(5).random((32, 32))
+    assert type(mine._model).__name__ == "MineModel"
+    assert mine.translate(image).values.shape == again.translate(image).values.shape == (32, 32)
+    assert mine.translate(image).values.shape == (32, 32)
+
+
 # -- predicting --------------------------------------------------------------------------------------------------
 
 def test_the_table_is_that_of_the_command(run, phantom, trained, command, tmp_path):

@@ -170,8 +170,8 @@ def test_in_use_the_classifier_is_gone(make):
 
 
 @pytest.mark.parametrize(("words", "message"), [
-    ("--lambda_dann -1", "--lambda_dann -1.0: cannot be below 0"),
-    ("--gamma_dann -1", "--gamma_dann -1.0: cannot be below 0"),
+    ("--lambda_dann -1", "--lambda_dann: -1 is out of range"),
+    ("--gamma_dann -1", "--gamma_dann: -1 is out of range"),
     ("--output_nc 3", "--input_nc 1 and --output_nc 3")])
 def test_what_cannot_work_is_refused(make, words, message):
     with pytest.raises(UserError, match=message):

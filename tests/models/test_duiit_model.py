@@ -258,7 +258,10 @@ def test_validation_is_on_labelled_held_out_target_images(make):
 
 @pytest.mark.parametrize("words, facts, message", [
     ("--lambda_pred 0.1", Facts(labels_known=0), "no training image under .* has a label.*--lambda_pred 0"),
-    ("--push_ramp 1.5", FACTS, "--push_ramp 1.5: a share of the training lies between 0 and 1"),
+    ("--push_ramp 1.5", FACTS, "--push_ramp: 1.5 is out of range, it must be at least 0 and at most 1"),
+    ("--lambda_pred nan", FACTS, "--lambda_pred: nan is out of range"),
+    ("--lambda_A -1", FACTS, "--lambda_A: -1 is out of range"),
+    ("--lr_P -1", FACTS, "--lr_P: -1 is out of range"),
     ("--lambda_pred 0.1 --batch_size 1", FACTS, "predictor cannot train on single images of 32x32"),
     ("--task classification", Facts(labels_known=0), "classes"),
 ])

@@ -148,8 +148,8 @@ def test_backwards_the_letters_change(options):
 # ---- what cannot work -----------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize(("words", "message"), [
-    ("--weight_source -1", "--weight_source -1.0: a weight cannot be below 0"),
-    ("--weight_target -0.5", "--weight_target -0.5: a weight cannot be below 0"),
+    ("--weight_source -1", "--weight_source: -1 is out of range, it must be at least 0"),
+    ("--weight_target -0.5", "--weight_target: -0.5 is out of range"),
     ("--input_nc 3", "--input_nc 3 and --output_nc 1: source and target"),
     ("--dataset_mode labelled", "--dataset_mode labelled: has no source images.*cross_modality")])
 def test_what_cannot_work_is_refused(make, words, message):

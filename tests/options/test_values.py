@@ -4,7 +4,7 @@ import argparse
 import pytest
 
 from duiit.options import CheckOptions, PhantomOptions, PredictOptions, TrainOptions
-from duiit.options.parsing import FRACTION, POSITIVE, Bounded
+from duiit.util.bounds import FRACTION, POSITIVE, Bounded
 from duiit.util.errors import UserError
 
 DATA = ["--dataroot", "somewhere", "--device", "cpu"]

@@ -136,7 +136,7 @@ def _counts(dataset: Any) -> dict[str, Any]:
 
     counts = {part: [r for r in dataset.target_part(part) if r.label is not None] for part in splits.PARTS}
     found = {part: {"images": len(rows), "patients": len({r.patient for r in rows})} for part, rows in counts.items()}
-    return {**found, "extra_images": dataset.opt.data_description.need("labels_known") - found["train"]["images"]}
+    return {**found, "extra_images": dataset.opt.facts.need("labels_known") - found["train"]["images"]}
 
 
 def _finish_translator(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from PIL import Image
 from duiit.options import PredictOptions
 from duiit.util import checkpoint
 from duiit.util.conformal import bound
-from duiit_cli.inference.calibration import keep
+from duiit_cli.inference.calibration import write_calibration
 from duiit_cli.inference.networks import load_model
 
 pytestmark = pytest.mark.slow              # trains the run that it asks, and most tests another one
@@ -165,7 +165,7 @@ def test_other_weights_have_another_calibration(predicted, runs):
 
 
 def test_what_training_keeps_is_what_predictions_find(predicted, runs, heads):
-    """`keep`, called when training ends, for the latest and the best weights; nothing is left to be found later."""
+    """When training ends, for the latest and the best weights; nothing is left to be found later."""
     shift_answers(runs, "best", 3)
     found = {epoch: predicted("--epoch", epoch, runs=runs)[0] for epoch in ("latest", "best")}
     names = ["calibration_best.json", "calibration_latest.json", "dataset_fingerprint.json"]
@@ -173,7 +173,7 @@ def test_what_training_keeps_is_what_predictions_find(predicted, runs, heads):
     for name in names:
         (runs / "ages" / name).unlink()
     opt = PredictOptions().parse(["--checkpoints_dir", str(runs), "--name", "ages", "--input", "x"])
-    keep(load_model(opt, "predictor"), opt)
+    write_calibration(load_model(opt, "predictor"), opt)
     assert {name: (runs / "ages" / name).read_bytes() for name in names} == kept
     for epoch, rows in found.items():
         assert predicted("--epoch", epoch, "--dataroot", "/nowhere", runs=runs)[0] == rows
