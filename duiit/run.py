@@ -130,7 +130,7 @@ class Run:
         networks.refuse_without(self._model, "predictor", self.options)
         with TemporaryDirectory() as scratch:
             opt = self._options(PredictOptions, options, input=_on_disk(image, Path(scratch)), output=output)
-            rows, _ = predictions(opt, self._model)
+            rows, _, _ = predictions(opt, self._model)
         for row in rows:
             if Path(row["file"]).is_relative_to(scratch):
                 row["file"] = None                      # it was an object, not a file of the caller's

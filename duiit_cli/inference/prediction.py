@@ -35,26 +35,26 @@ UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike trainin
 def predict_scans(opt: Namespace) -> int:
     """What `duiit predict` does. Exit status 0, or 2 where some scan could not be read (the others' rows are written
     all the same)."""
-    rows, unreadable = predictions(opt, load_model(opt, "predictor"))
+    rows, scans, unreadable = predictions(opt, load_model(opt, "predictor"))
     if opt.output:
         write_rows(rows, opt.output)
     else:
         print_csv(rows)
+    if unreadable:
+        log.error("%d of %d scans could not be read, as told above; mend them or take them out", unreadable, scans)
     return 2 if unreadable else 0
 
 
-def predictions(opt: Namespace, model: Any) -> tuple[list[dict[str, Any]], int]:
-    """(rows, how many scans could not be read): the table of `duiit predict`, a dict a row, by the run's model."""
+def predictions(opt: Namespace, model: Any) -> tuple[list[dict[str, Any]], int, int]:
+    """(rows, how many scans there are, how many could not be read): the table of `duiit predict`, a dict a row, by the
+    run's model."""
     scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
     net = model.predictor()
     results = [examine(scan, net, opt, model.device) for scan in track(scans, "predicting", len(scans), "scans")]
     unreadable = [r for r in results if r.flag == UNREADABLE]
     _refuse_nothing(results, unreadable, opt)
-    if unreadable:
-        log.error("%d of %d scans could not be read, as told above; mend them or take them out",
-                  len(unreadable), len(results))
     rows = slice_rows(results, opt) if opt.per_slice else scan_rows(results, net, opt, model.device)
-    return rows, len(unreadable)
+    return rows, len(results), len(unreadable)
 
 
 def write_rows(rows: list[dict[str, Any]], path: str) -> None:

@@ -182,7 +182,7 @@ def test_what_training_keeps_is_what_predictions_find(predicted, runs, heads):
 def test_other_settings_have_another_calibration_that_is_not_kept(predicted, runs):
     predicted(runs=runs)
     first = calibration(runs)
-    rows, _ = predicted("--ct_window", "bone", runs=runs)
+    rows, _ = predicted("--slices", "0.3-0.8", runs=runs)
     errors = [abs(float(r["error"])) for r in rows if r["split"] == "val"]
     assert float(rows[0]["upper"]) - float(rows[0]["prediction"]) == pytest.approx(bound(errors, 0.9), abs=0.003)
     assert calibration(runs) == first
