@@ -13,7 +13,7 @@ from duiit.util.files import natural_key
 
 log = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm")
 NUMPY_ENDINGS = (".npy", ".npz")
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 TABLE_ENDINGS = (".csv", ".tsv", ".xlsx")
