@@ -111,9 +111,9 @@ def _units(check: ModalityCheck) -> None:
         check.add("warning", check.folder, "values in different units: "
                   + listed(f"{unit} ({counted(n, 'scan')})" for unit, n in units.items()),
                   "they are scaled in different ways; give all in the same unit")
-    if check.name == "ct":
+    if check.loader.modality == "ct":
         _ct_units(check)
-    elif check.name in ("mri", "pet"):
+    elif check.loader.modality in ("mri", "pet"):
         low = [f for f in check.found if _lowest(f) < NO_CT]
         if low:
             lowest = min(map(_lowest, low))
