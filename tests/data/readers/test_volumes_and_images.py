@@ -151,7 +151,8 @@ def test_units_follow_the_cohort_where_the_type_allows(tmp_path, caplog):
     assert "cannot be Hounsfield" in caplog.text
 
 
-def test_four_channels_of_an_array_are_not_taken_for_alpha(tmp_path, read):
-    np.save(tmp_path / "a.npy", np.ones((4, 5, 4), np.uint8))
-    with pytest.raises(UserError, match="4 channels"):
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_channel_of_an_array_is_not_taken_for_alpha(tmp_path, read, channels):
+    np.save(tmp_path / "a.npy", np.ones((4, 5, channels), np.uint8))
+    with pytest.raises(UserError, match=f"{channels} channels"):
         read(tmp_path)
