@@ -26,6 +26,7 @@ from duiit.data.readers.walk import (
 )
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _candidates(root: Path, exclude: Iterable[str], masks: bool) -> list[Path]:
     if not masks:
         files, left_out = without_masks(files, root)
         if left_out:
-            log.info("%s: %d segmentations are left out, by their names (such as %s)", root, len(left_out),
+            log.info("%s: left out %s, by name (such as %s)", root, counted(len(left_out), "segmentation"),
                      left_out[0].relative_to(root))
     return drop_second_copies(files, root)
 

@@ -3,6 +3,7 @@
 No second decoder stands by: one that knows less would give the first page alone, other types or other byte orders
 without a word. What tifffile cannot decode is refused.
 """
+import re
 import struct
 from collections import Counter
 from pathlib import Path
@@ -138,9 +139,11 @@ def _described(file: TiffFile, pages: list[TiffPage], path: Path) -> TiffPageSer
     if not (file.is_ome or file.is_imagej or file.is_shaped):
         return None
     series = [one for one in file.series if one.kind in _DESCRIBED]
-    if not series and not file.is_imagej:
-        return None                 # tifffile makes nothing of the description: pages are pages
-    planes = sum(one.size // pages[0].size for one in series)
+    if not series and not file.is_imagej:       # tifffile makes nothing of the description: pages are pages
+        if file.is_ome and pages[0].samplesperpixel == 1 and re.search('SizeC="(?!1")', file.ome_metadata or ""):
+            raise UserError(f"{path}: its pages are channels, in an OME set of several files; save one stack of images")
+        return None
+    planes = sum(one.size // pages[0].size for one in series) or (file.imagej_metadata or {}).get("images", 0)
     whole = len(series) == len(file.series) and all(page is not None for one in series for page in one.pages)
     alone = len(pages) == len(file.pages) == len(series) == 1       # ImageJ keeps large stacks under one page
     if not whole or not (planes == len(pages) or (alone and planes > 1)):

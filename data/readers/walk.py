@@ -11,6 +11,7 @@ from pathlib import Path
 from duiit.data.readers.common import notice
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def tell_unread(files: list[Path], root: Path) -> None:
                            if path.name.lower().endswith(ending)) for path in files)
     if endings:
         what = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
-        notice(f"{root}: images in formats that are not read are left out ({what}, such as "
+        notice(f"{root}: left out images in formats that are not read ({what}, such as "
                f"{files[0].relative_to(root)}); convert them to PNG, TIFF or NIfTI, or unpack them")
 
 
@@ -74,9 +75,9 @@ def tell_sideless(volumes: list[Path], root: Path) -> None:
     """One line on volumes whose headers do not say which side is left."""
     found = [path for path in volumes if _is_sideless(path)]
     if found:
-        notice(f"{root}: {len(found)} volumes do not say which side is left (Analyze, or NRRD without a space, such as "
-               f"{found[0].relative_to(root)}); their first axis is taken to run to the patient's left, so give NIfTI "
-               "where that is not so")
+        notice(f"{root}: the headers of {counted(len(found), 'volume')} do not say which side is left (Analyze, or "
+               f"NRRD without a space, such as {found[0].relative_to(root)}), and the first axis is taken to run to "
+               "the patient's left; give NIfTI where that is not so")
 
 
 def _is_sideless(path: Path) -> bool:

@@ -138,6 +138,27 @@ def test_tiff_stacks_however_their_pages_were_written(tmp_path):
     same(path, stack)
 
 
+def test_tiff_a_part_of_an_ome_set_gives_its_own_images(tmp_path):
+    """Its description tells of the other files' too, which are read for themselves."""
+    ids = [f"urn:uuid:{n}1111111-1111-1111-1111-111111111111" for n in (1, 2)]
+    stack = noise("u2", 2, 21, 18)
+    for axis in "ZC":
+        planes = "".join(f'<TiffData First{axis}="{n}" IFD="0" PlaneCount="1"><UUID FileName="{n}.ome.tif">{one}</UUID>'
+                         "</TiffData>" for n, one in enumerate(ids))
+        for n, image in enumerate(stack):
+            tifffile.imwrite(tmp_path / f"{n}.ome.tif", image, metadata=None, description=(
+                '<?xml version="1.0" encoding="UTF-8"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" '
+                f'UUID="{ids[n]}"><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" '
+                f'SizeX="18" SizeY="21" SizeZ="{1 + (axis == "Z")}" SizeC="{1 + (axis == "C")}" SizeT="1">'
+                f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{planes}</Pixels></Image></OME>'))
+        for n, image in enumerate(stack):
+            if axis == "Z":
+                same(tmp_path / f"{n}.ome.tif", [image])
+            else:
+                with pytest.raises(UserError, match="channels"):
+                    read_image(tmp_path / f"{n}.ome.tif")
+
+
 def test_tiff_channels_are_colours_only_by_threes(tmp_path):
     path = tmp_path / "a.tif"
     for options in ({"imagej": True}, {"ome": True, "photometric": "minisblack"}):
@@ -175,6 +196,19 @@ def _edited(path):
             file.write(image, metadata=None, description="" if n else "ImageJ=1.54f\nimages=5\nslices=5\n")
 
 
+def _cut_behind_its_page(path):
+    """ImageJ's way with large stacks, one page with all images behind it, without the last ones."""
+    stack = noise("u2", 5, 21, 18)
+    tifffile.imwrite(path, stack[0], metadata=None, description="ImageJ=1.54f\nimages=5\nslices=5\n")
+    path.write_bytes(path.read_bytes() + stack[1:].tobytes()[:-50])
+
+
+def _within_a_page(path):
+    with tifffile.TiffWriter(path) as file:
+        for n, image in enumerate(noise("u2", 3, 21, 18)):
+            file.write(image, subifds=0 if n else 2, metadata=None)
+
+
 def _unknown_compression(path):
     tifffile.imwrite(path, noise("u1", 21, 18), compression="zlib")
     with tifffile.TiffFile(path, mode="r+") as file:
@@ -191,6 +225,8 @@ REFUSED = {
     "time and depth": (lambda path: tifffile.imwrite(path, noise("u1", 2, 3, 9, 9), imagej=True,
                                                      metadata={"axes": "TZYX"}), "dimensions"),
     "more than described": (_edited, "tells of 5 images, and it holds 6"),
+    "cut behind its page": (_cut_behind_its_page, "tells of 5 images, and it holds 1"),
+    "within a page": (_within_a_page, "SubIFDs"),
     "unknown compression": (_unknown_compression, "compression"),
 }
 

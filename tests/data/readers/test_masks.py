@@ -41,7 +41,7 @@ def test_segmentations_are_left_out_by_name_and_counted(tmp_path, caplog, layout
     with caplog.at_level(logging.INFO):
         found = {path.relative_to(tmp_path).as_posix() for scan in find_scans(tmp_path) for path in scan.files}
     assert found == set(images)
-    assert f"{len(masks)} segmentations are left out" in caplog.text
+    assert f"left out {len(masks)} segmentation" in caplog.text
     wanted = {path.relative_to(tmp_path).as_posix() for scan in find_scans(tmp_path, masks=True) for path in scan.files}
     assert wanted == {*images, *masks}
 
