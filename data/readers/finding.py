@@ -86,10 +86,12 @@ def stem_patient(path: Path) -> str:
 def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tuple[str, ...] | None,
            single: bool) -> list[Scan]:
     images, volumes, dicom, unread = defaultdict(list), [], [], []
+    halves = {path: other_half(path) for path in files}
+    parts = set(halves.values())
     for path in files:
-        kind, half = _kind(path), other_half(path)
-        if not single and half is not None and path.name.lower().endswith(".hdr"):
-            continue                # the values beside it stand for both
+        kind, half = _kind(path), halves[path]
+        if path in parts and not path.name.lower().endswith(".img"):
+            continue                # belongs to a header, or to an .img, that stands for both
         if kind == "images" or (kind == "numpy" and _is_flat_array(path)):
             images[kind, path.parent, patient_of(path) or image_patient(path, root)].append(path)
         elif kind:

@@ -30,7 +30,7 @@ TABLE_ENDINGS = (".csv", ".tsv", ".xlsx")
 # Endings that never hold an image: not worth opening to look for a DICOM header.
 _OTHER_ENDINGS = (*TABLE_ENDINGS, ".xls", ".ods", ".txt", ".md", ".rst", ".json", ".html", ".htm", ".css", ".js",
                   ".xml", ".pdf", ".zip", ".gz", ".tar", ".7z", ".log", ".toml", ".yaml", ".yml", ".ini", ".py", ".sh",
-                  ".pth", ".pt", ".onnx", ".svg", ".mp4", ".bval", ".bvec", ".mat", ".pkl", ".db", ".raw", ".zraw")
+                  ".pth", ".pt", ".onnx", ".svg", ".mp4", ".bval", ".bvec", ".mat", ".pkl", ".db")
 
 # Where a header names the file that holds its values: MetaImage's way, and NRRD's.
 _VALUES = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(\S[^\r\n]*?)\s*$", re.IGNORECASE | re.MULTILINE)

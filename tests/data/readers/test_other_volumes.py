@@ -81,6 +81,7 @@ def test_nrrd_as_its_definition_says(tmp_path, read, space, flip):
 
 def test_metaimage_as_its_definition_says(tmp_path, read):
     values = RNG.integers(-1000, 2000, (4, 5, 6)).astype(">i2")
+    values[0, 0, :2] = 0x0800, 0x0900           # starts as a DICOM file without preamble might
     (tmp_path / "a.mhd").write_text(
         "ObjectType = Image\nNDims = 3\nBinaryData = True\nBinaryDataByteOrderMSB = True\nCompressedData = False\n"
         "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 10 20 30\nElementSpacing = 2 3 4\nDimSize = 6 5 4\n"
@@ -173,10 +174,10 @@ def test_images_in_formats_that_are_not_read_are_counted_once(tmp_path, caplog, 
     write_slice(tmp_path / "q" / "2.img", z=1)          # DICOM may have any ending
     (tmp_path / "q" / "3.dcm.gz").write_bytes(gzip.compress((tmp_path / "q" / "1.ima").read_bytes()))
     (tmp_path / "alone.hdr").write_bytes(b"#?RADIANCE")
-    (tmp_path / "values.raw").write_bytes(b"\x02\x00\x09\x00" * 99)
+    write_slice(tmp_path / "r" / "1.raw", series="1.9")
     (tmp_path / "readme.txt").write_text("hello")
     with caplog.at_level(logging.WARNING):
         for _ in range(2):
-            assert sorted(len(scan.files) for scan in find_scans(tmp_path)) == [1, 2]
+            assert sorted(len(scan.files) for scan in find_scans(tmp_path)) == [1, 1, 2]
     assert caplog.text.count("not read") == 1
     assert "(2 .gif, 1 .hdr, 1 .webp, 1 .dcm.gz, such as alone.hdr)" in caplog.text
