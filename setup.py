@@ -11,6 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "util" / "version.py").read
 INSIDE = ("data", "models", "options", "util")
 PACKAGES = {"duiit": "duiit", "duiit_cli": "duiit_cli", **{f"duiit.{name}": name for name in INSIDE}}
 
+ITK = ["SimpleITK>=2.3"]
 DICOM = ["python-gdcm>=3.0.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.1", "onnxruntime>=1.20"]
 CLUSTER = ["submitit>=1.5"]
@@ -39,6 +40,8 @@ setup(
         "openpyxl>=3.1",
         "pillow>=10.1",
         "tifffile>=2023.9",
+        "imagecodecs>=2023.9",
+        "netpbmfile>=2023.8",
         "pydicom>=3.0,<4",
         "nibabel>=5.2",
         "click>=8.1.7,<9",
@@ -51,9 +54,10 @@ setup(
     extras_require={
         "visdom": VISDOM,
         "dicom": DICOM,
+        "itk": ITK,
         "export": EXPORT,
         "cluster": CLUSTER,
-        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "mypy>=2.0,<3", "SimpleITK>=2.3",
+        "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "mypy>=2.0,<3", *ITK,
                  "nbclient>=0.10", "ipykernel>=6.29", *VISDOM, *EXPORT, *CLUSTER],
     },
     entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},

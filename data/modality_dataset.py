@@ -154,7 +154,9 @@ class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
 
 
 def loader_of(modality: str) -> type[ModalityDataset]:
-    """The ModalityDataset subclass for a folder of this name: the one in data/<modality>_dataset.py, or the generic."""
+    """The ModalityDataset subclass for a folder of this name, large letters or small (`CT` is `ct`): the one in
+    data/<modality>_dataset.py, or the generic."""
+    modality = modality.lower()
     if modality.isidentifier() and find_spec(f"duiit.data.{modality}_dataset"):
         module = import_module(f"duiit.data.{modality}_dataset")
         for cls in vars(module).values():

@@ -21,7 +21,8 @@ FLAT = 5                # so many single images beside each other, each taken fo
 
 def find_problems(check: ModalityCheck) -> None:
     """Adds to a ModalityCheck what is wrong with what it has found."""
-    for part in (_images, _scales, _missing_labels, _impossible_labels, _far_labels, _classes, _units, _flat_folder):
+    for part in (_images, _segmentations, _scales, _missing_labels, _impossible_labels, _far_labels, _classes, _units,
+                 _flat_folder):
         part(check)
 
 
@@ -33,6 +34,13 @@ def _images(check: ModalityCheck) -> None:
     elif r.empty_slices:
         check.add("warning", check.folder, f"{r.empty_slices} of {r.slices} slices are constant or almost empty",
                   "they are left out of training; --keep_empty takes them all the same")
+
+
+def _segmentations(check: ModalityCheck) -> None:
+    found = [f for f in check.found if f.few_values]
+    if found:
+        check.add("warning", check.folder, f"only a handful of whole numbers, as in segmentations, in {_scans(found)}",
+                  "take them out of the folder if they are no images")
 
 
 def _scales(check: ModalityCheck) -> None:
@@ -111,9 +119,9 @@ def _units(check: ModalityCheck) -> None:
         check.add("warning", check.folder, "values in different units: "
                   + listed(f"{unit} ({counted(n, 'scan')})" for unit, n in units.items()),
                   "they are scaled in different ways; give all in the same unit")
-    if check.name == "ct":
+    if check.loader.modality == "ct":
         _ct_units(check)
-    elif check.name in ("mri", "pet"):
+    elif check.loader.modality in ("mri", "pet"):
         low = [f for f in check.found if _lowest(f) < NO_CT]
         if low:
             lowest = min(map(_lowest, low))

@@ -24,6 +24,7 @@ from duiit.data.modality_dataset import ModalityDataset
 from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.common import notice
 from duiit.data.readers.dicom_series import read_header
+from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 
@@ -57,6 +58,7 @@ class Found:
     facts: ScanFacts | None
     patient_id: str = ""        # PatientID of a DICOM header
     notices: list[str] = field(default_factory=list)
+    few_values: bool = False    # whole numbers, and so few that it may be a segmentation
 
 
 def survey(scans: Sequence[Scan], loader: type[ModalityDataset], opt: Namespace) -> Iterator[Found | UserError]:
@@ -108,7 +110,8 @@ def survey_scan(scan: Scan, loader: type[ModalityDataset], opt: Namespace) -> Fo
         scan.patient, scan.name, len(scan.files), scan.kind == "images" and scan.files[0].parent == scan.root, found,
         Counter("x".join(map(str, s.image.shape)) for s in slices), slices[0].unit,
         "" if geometry is None else "x".join(f"{n:.3g}" for n in geometry.spacing),
-        facts_of(used, ct_window(opt.ct_window)) if used else None, _patient_id(scan), notices)
+        facts_of(used, ct_window(opt.ct_window)) if used else None, _patient_id(scan), notices,
+        few_whole_numbers(s.image for s in slices))
 
 
 def _slice_found(s: Slice, scan: Scan) -> SliceFound:

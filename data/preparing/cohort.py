@@ -26,6 +26,7 @@ import numpy as np
 from duiit.data import readers
 from duiit.data.preparing.intensity import Intensity, ct_window, intensity_of
 from duiit.data.preparing.transforms import to_channels, to_loading_size
+from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder
@@ -34,7 +35,7 @@ from duiit.util.progress import track
 T = TypeVar("T")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
-VERSION = 2                     # raise it when the way slices are prepared changes: old caches are then left alone
+VERSION = 3                     # raise it when the way slices are prepared changes: old caches are then left alone
 STEP = 32767
 DTYPE = np.dtype(np.int16)
 READERS = 4                     # scans decoded at once: a thin-slice CT takes 0.3 GB
@@ -165,11 +166,14 @@ def _file_digest(path: Path) -> str:
 def _fill(folder: Path, scans: Sequence[Scan], prepare_slice: Callable[[Slice], Slice], modality: str, channels: int,
           opt: Namespace) -> None:
     index, offset = [], 0
+    like_masks: list[Path] = []
     window = ct_window(opt.ct_window)
 
     def one(scan: Scan) -> list[tuple[dict[str, Any], np.ndarray]]:
         """What is kept of a scan: its index entries without their offset, and its pixels. The scan itself is let go."""
         slices, intensity = prepared_scan(scan, prepare_slice, window, channels, opt)
+        if few_whole_numbers(s.image for s, _, _ in slices):
+            like_masks.append(scan.files[0])
         return [({"scan": scan.name, "file": s.path.relative_to(scan.root).as_posix(), "index": s.index, "empty": empty,
                   "shape": image.shape, "low": intensity.low, "high": intensity.high, "unit": intensity.unit},
                  np.round(image * STEP).astype(DTYPE)) for s, image, empty in slices]
@@ -181,6 +185,10 @@ def _fill(folder: Path, scans: Sequence[Scan], prepare_slice: Callable[[Slice], 
                 index.append({**entry, "offset": offset})
                 offset += stored.size
     (folder / "index.json").write_text(json.dumps(index), encoding="utf-8")
+    if like_masks:
+        log.warning("%s: %d of %d scans hold only a handful of whole numbers, as segmentations do (such as %s); take "
+                    "them out of the folder if they are no images", scans[0].root, len(like_masks), len(scans),
+                    min(like_masks))
 
 
 def _in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:

@@ -92,15 +92,15 @@ def settle_unit(expected: str | None, stored: np.dtype, scaled: bool, path: Path
     expected: what the loader says the cohort holds, or None. stored: the type on disk. scaled: whether the file
     brought a slope and intercept of its own. eight_bit: the unit of plain 8-bit values.
     Plain unsigned integers cannot be Hounsfield units, as air lies at -1000: 8 bits are an image windowed for
-    display, 16 bits an unknown offset, which is only said, not guessed.
+    display, 16 bits an unknown offset, which is only said, not guessed. Nor can signed ones of 8 bits.
     """
-    if stored.kind in "bu" and not scaled:
-        if stored.itemsize == 1:
-            return DISPLAY if expected == HU else eight_bit
-        if expected == HU:
-            notice(f"{path.parent}: unsigned {8 * stored.itemsize}-bit values cannot be Hounsfield units; "
-                   f"treated as grey values (first seen in {path.name})")
-            return GREY
+    if stored.kind in "bu" and stored.itemsize == 1 and not scaled:
+        return DISPLAY if expected == HU else eight_bit
+    if expected == HU and not scaled and (stored.kind in "bu" or (stored.kind == "i" and stored.itemsize == 1)):
+        sign = "signed" if stored.kind == "i" else "unsigned"
+        notice(f"{path.parent}: {sign} {8 * stored.itemsize}-bit values cannot be Hounsfield units; "
+               f"treated as grey values (first seen in {path.name})")
+        return GREY
     return expected or GREY
 
 

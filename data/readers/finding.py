@@ -9,18 +9,24 @@ from pathlib import Path, PurePosixPath
 from duiit.data.readers import dicom_series, numpy_file
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.dicom_series import Series
+from duiit.data.readers.masks import without_masks
 from duiit.data.readers.slice import Scan
 from duiit.data.readers.walk import (
     IMAGE_ENDINGS,
-    NIFTI_ENDINGS,
     NUMPY_ENDINGS,
+    PAIR_ENDINGS,
+    UNREAD_ENDINGS,
+    VOLUME_ENDINGS,
     can_hold_image,
     drop_second_copies,
-    is_mask,
     list_files,
+    other_half,
+    tell_sideless,
+    tell_unread,
 )
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +37,12 @@ PatientOf = Callable[[Path], str | None]
 
 
 def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[str] = (), *,
-               modalities: tuple[str, ...] | None = None) -> list[Scan]:
+               modalities: tuple[str, ...] | None = None, masks: bool = False) -> list[Scan]:
     """The scans at `root`, a folder of any depth or a single file, in natural order of their names; unlabelled.
 
     patient_regex: its first matching group, on the path relative to `root`, names the patient.
     exclude: glob patterns on relative paths, or on a folder's or file's name. modalities: DICOM Modality values wanted.
+    masks: whether segmentations are wanted, which are left out otherwise.
     One scan is one volume file, one DICOM series, or one patient's 2-D images in one folder. Masks, tables, hidden
     files, scout views and second copies are passed over. A damaged file is a scan too: reading it says what is wrong.
     Raises UserError for a path that does not exist, a single file that is no image, or a bad patient_regex.
@@ -45,7 +52,7 @@ def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[s
         raise UserError(f"{root}: there is no such file or folder; check the path")
     single = not root.is_dir()
     home = root.parent if single else root
-    files = [root] if single else _candidates(root, exclude)
+    files = [root] if single else _candidates(root, exclude, masks)
     patient_of = _by_regex(patient_regex, files, home)
     scans = _group(files, home, patient_of, modalities, single)
     if single and not scans:
@@ -53,8 +60,13 @@ def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[s
     return _with_unique_names(sorted(scans, key=lambda scan: (natural_key(scan.name), natural_key(scan.files[0]))))
 
 
-def _candidates(root: Path, exclude: Iterable[str]) -> list[Path]:
-    files = [path for path in list_files(root, exclude) if can_hold_image(path) and not is_mask(path)]
+def _candidates(root: Path, exclude: Iterable[str], masks: bool) -> list[Path]:
+    files = [path for path in list_files(root, exclude, masks=True) if can_hold_image(path)]
+    if not masks:
+        files, left_out = without_masks(files, root)
+        if left_out:
+            log.info("%s: left out %s, by name (such as %s)", root, counted(len(left_out), "segmentation"),
+                     left_out[0].relative_to(root))
     return drop_second_copies(files, root)
 
 
@@ -73,16 +85,25 @@ def stem_patient(path: Path) -> str:
 
 def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tuple[str, ...] | None,
            single: bool) -> list[Scan]:
-    images, volumes, dicom = defaultdict(list), [], []
+    images, volumes, dicom, unread = defaultdict(list), [], [], []
+    halves = {path: other_half(path) for path in files}
+    parts = set(halves.values())
     for path in files:
-        kind = _kind(path)
+        kind, half = _kind(path), halves[path]
+        if path in parts and not path.name.lower().endswith(".img"):
+            continue                # belongs to a header, or to an .img, that stands for both
         if kind == "images" or (kind == "numpy" and _is_flat_array(path)):
             images[kind, path.parent, patient_of(path) or image_patient(path, root)].append(path)
         elif kind:
             patient = patient_of(path) or _volume_patient(path, root)
-            volumes.append(Scan(_name(path, root), patient, (path,), kind, root))
+            whole = (path, half) if half is not None and half.is_relative_to(root) else (path,)
+            volumes.append(Scan(_name(path, root), patient, whole, kind, root))
         elif dicom_series.looks_like_dicom(path):
             dicom.append(path)
+        elif path.name.lower().endswith(UNREAD_ENDINGS):
+            unread.append(path)
+    tell_unread(unread, root)
+    tell_sideless([scan.files[0] for scan in volumes], root)
     scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
     if single and dicom:
         return scans + [_single_dicom(dicom[0], root, patient_of)]
@@ -97,7 +118,9 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
 
 def _kind(path: Path) -> str | None:
     name = path.name.lower()
-    kinds = (("images", IMAGE_ENDINGS), ("numpy", NUMPY_ENDINGS), ("nifti", NIFTI_ENDINGS))
+    if name.endswith(PAIR_ENDINGS) and other_half(path) is not None:
+        return "nifti"
+    kinds = (("images", IMAGE_ENDINGS), ("numpy", NUMPY_ENDINGS), ("nifti", VOLUME_ENDINGS))
     return next((kind for kind, endings in kinds if name.endswith(endings)), None)
 
 

@@ -1,23 +1,26 @@
-"""Reads 2-D image files: PNG, JPEG, BMP, PNM through Pillow, TIFF (any depth, several pages) through tifffile."""
+"""Reads 2-D image files by what they hold, whatever they are called: PNG, JPEG and BMP through Pillow, PNM through
+netpbmfile (Pillow stretches some of its values and cuts others), TIFF in `tiff.py`."""
 from pathlib import Path
 
 import numpy as np
-import tifffile
+from netpbmfile import NetpbmFile
 from PIL import Image, UnidentifiedImageError
 
 from duiit.data.readers.common import check_size, finish, reading, settle_unit
-from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
+from duiit.data.readers.slice import DISPLAY, GREY
+from duiit.data.readers.tiff import TIFF_SPAN, TIFF_UNIT, read_tiff
 from duiit.util.errors import UserError
+
+__all__ = ["PNG_INTERCEPT", "PNG_SLOPE", "PNG_UNIT", "TIFF_SPAN", "TIFF_UNIT", "read_image"]
 
 # Text chunks by which a PNG says what its unsigned integers mean: value in `Unit` = slope * stored + intercept.
 PNG_SLOPE, PNG_INTERCEPT, PNG_UNIT = "RescaleSlope", "RescaleIntercept", "Unit"
 
-# Keys of the JSON in a TIFF's description by which `duiit translate` says what its 16 bits mean: 0 and 65535 are the
-# ends of the span, in the unit.
-TIFF_UNIT, TIFF_SPAN = "unit", "span"
-_UNITS = (HU, SUV, GREY, DISPLAY)
-
-_AS_STORED = {"L", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_PNM = tuple(b"P%d" % n + space for n in range(1, 7) for space in (b" ", b"\t", b"\n", b"\r", b"#"))
+_PILLOW = ("PNG", "JPEG", "BMP")
+_AS_STORED = {"L", "I;16", "I;16B", "I;16L", "I;16N"}
+_COLOURS = {"RGB", "RGBA", "RGBa", "RGBX", "P", "PA", "LA", "La", "YCbCr"}
 
 
 def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str, tuple[float, float] | None]:
@@ -27,31 +30,66 @@ def read_image(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     can hold it. 8-bit files are DISPLAY. Raises UserError.
     """
     with reading(path, "an image"):
-        if path.suffix.lower() in (".tif", ".tiff"):
-            return _read_tiff(path, expected)
-        pixels, text = _read_with_pillow(path)
+        with path.open("rb") as file:
+            start = file.read(132)
+        if start.startswith(_TIFF):
+            return read_tiff(path, expected)
+        if start.startswith(_PNM):
+            pixels, stored = _read_pnm(path)
+            return [finish(pixels, path)], settle_unit(expected, stored, False, path, DISPLAY), None
+        pixels, text = _read_with_pillow(path, start)
         if PNG_SLOPE in text or PNG_INTERCEPT in text:
             pixels = pixels * float(text.get(PNG_SLOPE, 1)) + float(text.get(PNG_INTERCEPT, 0))
             return [finish(pixels, path)], text.get(PNG_UNIT) or expected or GREY, None
         return [finish(pixels, path)], settle_unit(expected, pixels.dtype, False, path, DISPLAY), None
 
 
-def _read_with_pillow(path: Path) -> tuple[np.ndarray, dict[str, str]]:
-    """(H, W) or (3, H, W) as stored, and the file's text chunks."""
+def _read_pnm(path: Path) -> tuple[np.ndarray, np.dtype]:
+    """(H, W) or (3, H, W), and the type it is stored in. Up to 8 bits fill 0 to 255, whatever white is stored as."""
+    with NetpbmFile(path) as file:
+        check_size(path, (file.height, file.width))
+        samples = file.height * file.width * file.depth
+        if file.magicnumber in ("P4", "P5", "P6"):
+            row = -(-file.width // 8) if file.magicnumber == "P4" else file.width * file.depth * file.dtype.itemsize
+            _check_length(path, path.stat().st_size - file.dataoffset, row * file.height)
+        pixels, stored, white = file.asarray(), file.dtype, file.maxval
+    if pixels.size != samples:
+        raise UserError(f"{path}: holds {pixels.size / samples:g} images; save one a file")
+    if stored.kind == "b":
+        return np.where(pixels, 0, 255).astype(np.uint8), np.dtype(np.uint8)       # 1 is ink
+    if int(pixels.max()) > white:
+        raise UserError(f"{path}: holds the value {pixels.max()}, above its white ({white}); restore or remove it")
+    if stored.itemsize == 1 and white != 255:
+        pixels = pixels * np.float32(255 / white)
+    return (pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), stored
+
+
+def _check_length(path: Path, length: int, expected: int) -> None:
+    """One image exactly, but for a line's end: PNM files may hold several, one behind the other."""
+    if length < expected:
+        raise UserError(f"{path}: ends before its last row; restore or remove it")
+    if length > expected + 2:
+        raise UserError(f"{path}: holds more than one image; save one a file")
+
+
+def _read_with_pillow(path: Path, start: bytes) -> tuple[np.ndarray, dict[str, str]]:
+    """(H, W) or (3, H, W) as stored, and the file's text chunks. start: the first bytes of the file."""
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=_PILLOW)
     except Image.DecompressionBombError:
         raise UserError(f"{path}: claims more pixels than can be read; reduce its size or remove it") from None
     except UnidentifiedImageError:
-        raise UserError(f"{path}: {_what_instead(path)}") from None
+        raise UserError(f"{path}: {_what_instead(path, start)}") from None
     with image:
         check_size(path, (image.height, image.width))
-        _refuse_deep_colour(path, image)
+        _refuse(path, image, start)
         if image.mode == "1":
             image = image.convert("L")
-        elif image.mode not in _AS_STORED:
+        elif image.mode not in _AS_STORED and not (image.mode == "I" and image.format == "PNG"):
             image = _colour_without_alpha(image)
         pixels = np.asarray(image)
+        if image.mode == "I":       # some versions of Pillow give the 16 bits of a PNG as int32, as if it had a sign
+            pixels = pixels.astype(np.uint16)
         text = {key: value for key, value in image.info.items() if isinstance(key, str) and isinstance(value, str)}
     return (pixels if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), text
 
@@ -71,92 +109,20 @@ def _colour_without_alpha(image: Image.Image) -> Image.Image:
     return flat
 
 
-def _refuse_deep_colour(path: Path, image: Image.Image) -> None:
-    """Pillow silently cuts 16-bit colour PNGs to 8 bits; say so instead."""
-    if image.format != "PNG":
-        return
-    with path.open("rb") as file:
-        header = file.read(26)  # signature (8), IHDR length and name (8), width, height (8), bit depth, colour type
-    if header[24] == 16 and header[25] != 0:
+def _refuse(path: Path, image: Image.Image, start: bytes) -> None:
+    """What Pillow would give in part: the first of several images, or 8 of the 16 bits of a PNG in colour."""
+    count = getattr(image, "n_frames", 1)
+    if count > 1:
+        raise UserError(f"{path}: holds {count} images; save one a file")
+    # signature (8), IHDR length and name (8), width, height (8), bit depth, colour type
+    if image.format == "PNG" and start[24] == 16 and start[25] != 0:
         raise UserError(f"{path}: 16-bit PNG with colour or alpha is not supported; save it as 16-bit grey or as TIFF")
+    if image.mode not in _AS_STORED | _COLOURS and not (image.mode in ("1", "I") and image.format != "JPEG"):
+        raise UserError(f"{path}: its colours are {image.mode}; save it as grey values or RGB")
 
 
-def _what_instead(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(132)
+def _what_instead(path: Path, start: bytes) -> str:
     if start[128:] == b"DICM":
         return "is a DICOM file under an image's name; rename it to end in .dcm"
-    return f"is not an image, though its name ends in {path.suffix}; restore or remove it"
-
-
-def _read_tiff(path: Path, expected: str | None) -> tuple[list[np.ndarray], str, tuple[float, float] | None]:
-    meaning = None
-    try:
-        pixels, axes, meaning = _tiff_pixels(path)
-    except UserError:
-        raise
-    except Exception as error:
-        # Without imagecodecs tifffile lacks some compressions (LZW, JPEG) that Pillow's libtiff knows.
-        if "imagecodecs" not in str(error):
-            raise
-        pixels, _ = _read_with_pillow(path)
-        axes = "YX" if pixels.ndim == 2 else "SYX"
-    pages = _pages(pixels, axes, path)
-    if meaning is None:
-        return [finish(page, path) for page in pages], settle_unit(expected, pixels.dtype, False, path, DISPLAY), None
-    unit, (low, high) = meaning
-    return [finish(page * ((high - low) / 65535) + low, path) for page in pages], unit, (low, high)
-
-
-def _tiff_pixels(path: Path) -> tuple[np.ndarray, str, tuple[str, tuple[float, float]] | None]:
-    """The first image series of a TIFF, the letters of its axes, colours spread out where it has a palette, and its
-    unit and span where it tells them."""
-    with tifffile.TiffFile(path) as file:
-        if not file.series:
-            raise UserError(f"{path}: holds no image; restore or remove it")
-        series, page = file.series[0], file.pages.first
-        check_size(path, (page.imagelength, page.imagewidth))
-        if series.size > 4_000_000_000:
-            raise UserError(f"{path}: claims more pixels than can be read; reduce its size or remove it")
-        pixels = series.asarray()
-        if page.photometric == tifffile.PHOTOMETRIC.PALETTE:
-            table = page.colormap  # (3, 2**bits), 16 bits a colour whatever the pixels' own depth
-            if table is None:
-                raise UserError(f"{path}: its pixels stand for colours that it does not hold; restore or remove it")
-            return (table[:, pixels] >> 8).astype(np.uint8), "S" + series.axes, None
-        if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE and pixels.dtype.kind in "bu":
-            pixels = ~pixels  # for unsigned values: highest - value
-        pixels = pixels.astype(np.uint8) * 255 if pixels.dtype.kind == "b" else pixels
-        return pixels, series.axes, _meaning(file, path)
-
-
-def _meaning(file: tifffile.TiffFile, path: Path) -> tuple[str, tuple[float, float]] | None:
-    """Unit and span of a TIFF that `duiit translate` wrote; None of any other."""
-    told = (file.shaped_metadata or ({},))[0]
-    if TIFF_SPAN not in told or file.series[0].dtype != np.uint16:
-        return None
-    low, high = (float(x) for x in told[TIFF_SPAN])
-    if told.get(TIFF_UNIT) not in _UNITS or not (np.isfinite([low, high]).all() and low < high):
-        raise UserError(f"{path}: its description names no unit and range that can be used; translate it again")
-    return told[TIFF_UNIT], (low, high)
-
-
-def _pages(pixels: np.ndarray, axes: str, path: Path) -> list[np.ndarray]:
-    """Images (H, W) or (3, H, W) from an array whose axes tifffile has named: S and C are colours, others pages."""
-    order = "".join(axis for axis in axes if pixels.shape[axes.index(axis)] > 1 or axis in "YX")
-    pixels = pixels.reshape([n for axis, n in zip(axes, pixels.shape, strict=True) if axis in order])
-    colour = next((axis for axis in order if axis in "SC"), "")
-    stack = [axis for axis in order if axis not in "YX" + colour]
-    if len(stack) > 1 or "Y" not in order or "X" not in order:
-        raise UserError(f"{path}: has too many dimensions ({axes}); save one stack of images a file")
-    pixels = np.transpose(pixels, [order.index(axis) for axis in [*stack, *colour, "Y", "X"]])
-    pages = list(pixels) if stack else [pixels]
-    return [_without_alpha(page, path) for page in pages]
-
-
-def _without_alpha(page: np.ndarray, path: Path) -> np.ndarray:
-    if page.ndim == 2 or page.shape[0] == 3:
-        return page
-    if page.shape[0] in (2, 4):  # the last of them is alpha
-        return page[0] if page.shape[0] == 2 else page[:3]
-    raise UserError(f"{path}: has {page.shape[0]} channels; 1 or 3 can be read")
+    return (f"is no PNG, JPEG, BMP, PNM or TIFF image, though its name ends in {path.suffix}; convert it to one of "
+            "them, restore it, or remove it")

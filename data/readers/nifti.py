@@ -1,4 +1,5 @@
-"""Reads NIfTI volumes in any orientation as axial slices, and turns volumes back into the source's own axes.
+"""Reads NIfTI and other volume files in any orientation as axial slices, and turns volumes back into the source's own
+axes.
 
 The served view (see `Geometry`) has columns to the patient's left, rows to posterior, slices from foot to head: LPS.
 An oblique volume is served along its own axes, after those are permuted and flipped to lie nearest to LPS; nothing
@@ -6,7 +7,6 @@ is resampled, so the way back is exact.
 """
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from nibabel import orientations as ornt
 from nibabel.filebasedimages import FileBasedImage
@@ -14,6 +14,7 @@ from nibabel.spatialimages import SpatialImage
 
 from duiit.data.readers.common import check_size, finish, reading, settle_unit
 from duiit.data.readers.slice import GREY, Geometry
+from duiit.data.readers.volumes import open_volume
 from duiit.util.errors import UserError
 
 _SERVED = "LPS"
@@ -25,8 +26,8 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     expected: the unit the cohort is known to have. Raises UserError for several frames, damaged files, and headers
     whose affine does not span space.
     """
-    with reading(path, "a NIfTI volume"):
-        image = _spatial(nib.load(path), path)
+    with reading(path, "a volume"):
+        image = _spatial(open_volume(path), path)
         shape = _volume_shape(image.shape, path)
         check_size(path, (shape[2], shape[0], shape[1]))
         geometry, to_served = _orient(image.affine, shape, path)

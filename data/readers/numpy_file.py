@@ -18,8 +18,8 @@ def array_shape(path: Path) -> tuple[int, ...]:
 
 
 def is_flat(shape: tuple[int, ...]) -> bool:
-    """Whether an array of this shape is one image, (H, W) or (H, W, 3 or 4), and not a volume."""
-    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (3, 4))
+    """Whether an array of this shape is one image, (H, W) or (H, W, 2 to 4), and not a volume."""
+    return len(shape) == 2 or (len(shape) == 3 and shape[-1] in (2, 3, 4))
 
 
 def read_array(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str]:
@@ -33,12 +33,14 @@ def read_array(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
             raise UserError(f"{path}: has {len(shape)} dimensions; save an image (H, W) or a volume (N, H, W)")
         flat = is_flat(shape)
         check_size(path, shape[:2] if flat else shape)
+        if flat and shape[2:] not in ((), (3,)):
+            raise UserError(f"{path}: has {shape[2]} channels, and nothing says that one of them is alpha; save 1 or 3")
         if dtype.kind not in "buif":
             raise UserError(f"{path}: holds values of type {dtype}, not numbers; save it as integers or floats")
         loaded = np.load(path, allow_pickle=False)
         pixels = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
     if flat:
-        pixels = pixels[None] if pixels.ndim == 2 else pixels[None, ..., :3].transpose(0, 3, 1, 2)
+        pixels = pixels[None] if pixels.ndim == 2 else pixels[None].transpose(0, 3, 1, 2)
     return list(finish(pixels, path)), settle_unit(expected, dtype, False, path, DISPLAY)
 
 

@@ -43,8 +43,9 @@ class Scan:
     name: unique in its cohort and stable between runs, the path relative to the cohort's folder, in POSIX form,
         without the file's ending (for a folder of images or a series: the folder, with the series where there are
         several).
-    files: in anatomical order (slice position for DICOM, natural order of names for images); one file for a volume.
-    kind: "images" (PNG, JPEG, TIFF), "numpy", "nifti" or "dicom".
+    files: in anatomical order (slice position for DICOM, natural order of names for images); one file for a volume,
+        or two where header and values are apart, the one that names the scan first.
+    kind: "images" (PNG, JPEG, TIFF), "numpy", "nifti" (any volume file with an affine) or "dicom".
     unit: HU, SUV, GREY or DISPLAY when known before reading, else None (the reader decides).
     file_labels: file's name relative to the cohort's folder -> label, where labels are given file by file.
     """

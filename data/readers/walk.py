@@ -3,46 +3,107 @@ import filecmp
 import logging
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
 
+from duiit.data.readers.common import notice
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key
+from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm")
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".ppm", ".pgm", ".pbm", ".pnm")
 NUMPY_ENDINGS = (".npy", ".npz")
 NIFTI_ENDINGS = (".nii", ".nii.gz")
+ITK_ENDINGS = (".mha", ".mhd", ".nrrd", ".nhdr")
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, ".mgz", ".mgh", *ITK_ENDINGS)
+PAIR_ENDINGS = (".img", ".hdr")             # Analyze and NIfTI in two files: a volume only where both are there
+# Images in formats that are not read: left out, but not without a word.
+UNREAD_ENDINGS = (".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jxl", ".heic", ".heif", ".avif", ".tga", ".psd", ".exr",
+                  ".dcm.gz", ".dicom.gz", ".ima.gz", ".img.gz", ".hdr.gz", ".mha.gz", ".nrrd.gz", ".nii.bz2",
+                  ".nii.zst", ".mnc", ".mnc.gz", ".gipl", ".gipl.gz", ".brik", ".brik.gz", ".rec", ".par", ".ecat",
+                  ".vtk", ".vti", ".svs", ".ndpi", ".czi", ".nd2", ".lsm", ".h5", ".hdf5", *PAIR_ENDINGS)
 TABLE_ENDINGS = (".csv", ".tsv", ".xlsx")
 # Endings that never hold an image: not worth opening to look for a DICOM header.
 _OTHER_ENDINGS = (*TABLE_ENDINGS, ".xls", ".ods", ".txt", ".md", ".rst", ".json", ".html", ".htm", ".css", ".js",
                   ".xml", ".pdf", ".zip", ".gz", ".tar", ".7z", ".log", ".toml", ".yaml", ".yml", ".ini", ".py", ".sh",
-                  ".pth", ".pt", ".onnx", ".gif", ".svg", ".mp4", ".bval", ".bvec", ".mat", ".h5", ".pkl", ".db")
+                  ".pth", ".pt", ".onnx", ".svg", ".mp4", ".bval", ".bvec", ".mat", ".pkl", ".db")
 
-_MASK_FOLDERS = {"mask", "masks", "__macosx"}
-_MASK_STEM = re.compile(r"(_mask|_HGE_Seg)$", re.IGNORECASE)
+# Where a header names the file that holds its values: MetaImage's way, and NRRD's.
+_VALUES = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(\S[^\r\n]*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
-
-def is_mask(path: Path) -> bool:
-    """Whether the file's own name says that it is a segmentation mask of a known data set, not an image."""
-    name = path.name[:-3] if path.name.lower().endswith(".nii.gz") else path.name
-    return bool(_MASK_STEM.search(Path(name).stem))
+_NOT_VISITED = {"mask", "masks", "__macosx"}
 
 
 def can_hold_image(path: Path) -> bool:
     """Whether the ending leaves it open that this file is an image (DICOM files may have any ending, or none)."""
     name = path.name.lower()
-    return name.endswith((*IMAGE_ENDINGS, *NUMPY_ENDINGS, *NIFTI_ENDINGS)) or not name.endswith(_OTHER_ENDINGS)
+    return name.endswith((*IMAGE_ENDINGS, *NUMPY_ENDINGS, *VOLUME_ENDINGS, *UNREAD_ENDINGS)) \
+        or not name.endswith(_OTHER_ENDINGS)
 
 
-def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
+def tell_unread(files: list[Path], root: Path) -> None:
+    """One line on images that nobody here can read, with their number and endings."""
+    endings = Counter(next(ending for ending in sorted(UNREAD_ENDINGS, key=len, reverse=True)
+                           if path.name.lower().endswith(ending)) for path in files)
+    if endings:
+        what = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+        notice(f"{root}: left out images in formats that are not read ({what}, such as "
+               f"{files[0].relative_to(root)}); convert them to PNG, TIFF or NIfTI, or unpack them")
+
+
+def other_half(path: Path) -> Path | None:
+    """Of a volume in two files, header and values, the other file; None where there is none."""
+    name = path.name.lower()
+    if name.endswith((".img", ".hdr")):
+        ending = ".hdr" if name.endswith(".img") else ".img"
+        return _first_file(path.with_suffix(ending), path.with_suffix(ending.upper()))
+    if name.endswith((".mhd", ".nhdr")):
+        try:
+            with path.open("rb") as file:
+                told = _VALUES.search(file.read(2**16))
+        except OSError:
+            return None
+        return _first_file(path.parent / told[1].decode(errors="replace")) if told else None
+    return None
+
+
+def tell_sideless(volumes: list[Path], root: Path) -> None:
+    """One line on volumes whose headers do not say which side is left."""
+    found = [path for path in volumes if _is_sideless(path)]
+    if found:
+        notice(f"{root}: the headers of {counted(len(found), 'volume')} do not say which side is left (Analyze, or "
+               f"NRRD without a space, such as {found[0].relative_to(root)}), and the first axis is taken to run to "
+               "the patient's left; give NIfTI where that is not so")
+
+
+def _is_sideless(path: Path) -> bool:
+    """By the header: Analyze lacks NIfTI's magic, and NRRD says `space` where it knows the patient's axes."""
+    name = path.name.lower()
+    try:
+        if name.endswith(PAIR_ENDINGS):
+            header = path if name.endswith(".hdr") else other_half(path)
+            return header is not None and header.read_bytes()[344:347] not in (b"ni1", b"n+1")
+        if name.endswith((".nrrd", ".nhdr")):
+            with path.open("rb") as file:
+                return re.search(rb"^space:", file.read(2**16).split(b"\n\n")[0], re.MULTILINE) is None
+    except OSError:                     # reading it will say what is wrong
+        return False
+    return False
+
+
+def _first_file(*paths: Path) -> Path | None:
+    return next((path for path in paths if path.is_file()), None)
+
+
+def list_files(root: Path, exclude: Iterable[str] = (), masks: bool = False) -> list[Path]:
     """All visible files below `root`, at any depth, in natural order; links are followed, each folder is visited once.
 
     exclude: glob patterns on the path relative to `root`, or on one folder's or file's name.
-    Raises UserError for a folder that may not be listed.
+    masks: whether to go into folders of that name too. Raises UserError for a folder that may not be listed.
     """
     root, patterns = Path(root), tuple(exclude)
     home = root.resolve()
@@ -61,7 +122,7 @@ def list_files(root: Path, exclude: Iterable[str] = ()) -> list[Path]:
             if entry.name.startswith((".", "~$")) or _excluded(path.relative_to(root), patterns):
                 continue
             if _is_dir(entry):
-                if entry.name.lower() not in _MASK_FOLDERS:
+                if entry.name.lower() not in _NOT_VISITED or (masks and "mask" in entry.name.lower()):
                     (links if entry.is_symlink() else folders).append(path)
             else:
                 files.append(path)

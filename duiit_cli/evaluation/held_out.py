@@ -17,6 +17,7 @@ from duiit.data import create_dataset, readers
 from duiit.data.preparing.cohort import Row
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.slice import HU, Label
+from duiit.data.readers.walk import NUMPY_ENDINGS, VOLUME_ENDINGS
 from duiit.models import find_model_using_name
 from duiit.util import metrics
 from duiit.util.errors import UserError
@@ -246,7 +247,7 @@ def _is_class(answer: Any) -> bool:
 
 
 def _of_volume(row: Row) -> bool:
-    return Path(row.file).suffix.lower() in (".nii", ".gz", ".npy", ".npz")
+    return row.file.lower().endswith((*VOLUME_ENDINGS, *NUMPY_ENDINGS, ".img"))
 
 
 def _short(value: object) -> str:

@@ -128,7 +128,7 @@ NOT_ERRORS = {"patient", "scan", "slices", "voxels"}
 
 def mask_index(folder: str | PathLike[str], opt: Namespace) -> Index:
     """The Index of a folder of masks."""
-    scans = readers.find_scans(Path(folder))
+    scans = readers.find_scans(Path(folder), masks=True)
     if not scans:
         raise UserError(f"--mask {folder}: holds no images")
     index = Index(scans, lambda number: readers.select_slices(readers.read_scan(scans[number]), opt.slices))

@@ -173,7 +173,7 @@ def _range_without_data(opt: Namespace) -> tuple[float, float, str]:
         low, high = opt.target_range
         return low, high, DISPLAY if (low, high) == (0, 255) else GREY
     window = ct_window(opt.ct_window)
-    return (window.low, window.high, HU) if opt.target == "ct" else (0.0, 255.0, DISPLAY)
+    return (window.low, window.high, HU) if opt.target.lower() == "ct" else (0.0, 255.0, DISPLAY)
 
 
 def _rows(opt: Namespace, modality: str) -> list[Row]:

@@ -14,6 +14,7 @@ from pydicom.data import get_testdata_file
 
 from duiit.data.ct_dataset import CtDataset
 from duiit.data.image_folder import make_dataset
+from duiit.data.modality_dataset import loader_of
 from duiit.data.mri_dataset import MriDataset
 from duiit.data.pet_dataset import PetDataset
 from duiit.data.readers import has_signal, read_scan
@@ -138,6 +139,15 @@ def test_generic_folders(tmp_path):
     for cls, unit in ((MriDataset, GREY), (CtDataset, HU), (PetDataset, GREY)):
         assert found(cls, tmp_path) == [("A", 1, 2), ("B", 2, 2)]
         assert read_scan(cls.find_scans(tmp_path, DEFAULTS)[0])[0].unit == unit
+
+
+@pytest.mark.parametrize("name, unit", [("ct", HU), ("CT", HU), ("Ct", HU), ("mri", GREY), ("MRI", GREY)])
+def test_a_folder_means_the_same_in_large_and_small_letters(tmp_path, name, unit):
+    loader = loader_of(name)
+    assert loader.modality == name.lower()
+    nib.save(nib.Nifti1Image(np.full((4, 5, 6), -900, np.int16), np.eye(4)), tmp_path / "a.nii")
+    [scan] = loader.find_scans(tmp_path, DEFAULTS)
+    assert loader.prepare(read_scan(scan)[0], DEFAULTS).unit == unit
 
 
 def test_what_is_not_there_is_named(tmp_path):

@@ -62,8 +62,8 @@ def available(sources: Sequence[str], target: str = "ct") -> dict[str, Method]:
             continue
         for source in sources:
             own = f"{family}{source}"
-            recipe = own if source in NAMED else f"{family}{ALIKE}"
-            found[own] = load(recipe, {} if recipe == own else {ALIKE: source}, target, own)
+            known = source.lower() if source.lower() in NAMED else ALIKE
+            found[own] = load(f"{family}{known}", {} if known == source else {known: source}, target, own)
         name = family + "_".join(sources)
         if len(sources) > 1 and name not in found and f"{family}{TOGETHER}" in presets.names():
             found[name] = load(f"{family}{TOGETHER}", {}, target, name, sources)
@@ -86,7 +86,7 @@ def choose(words: str | None, sources: Sequence[str], root: str | PathLike[str],
             reason = _impossible(method, sources, root, target, labelled)
             if name in wanted and wanted[name] != method:
                 raise UserError(f"--methods {word}: there is a method {name} already; give the file another name")
-            if reason is None and (words or method.role != "oracle" or target == "ct"):
+            if reason is None and (words or method.role != "oracle" or target.lower() == "ct"):
                 wanted[name] = method
             elif words:
                 refused.append(f"--methods {name}: {reason}; it is left out")

@@ -60,7 +60,7 @@ def published_for(experiment: Experiment, asked: str | None, names: Iterable[str
     if asked:
         return read_published(asked, names)
     paper = read_published(BUILT_IN, names)
-    alike = (experiment.task, experiment.target) == ("regression", "ct") and any(
+    alike = (experiment.task, experiment.target.lower()) == ("regression", "ct") and any(
         m.role != "pure" and m.name in paper.figures for m in experiment.methods.values())
     return paper if alike else Published()
 

@@ -10,6 +10,7 @@ from PIL import Image, PngImagePlugin
 from duiit.data.readers import find_scans, read_scan
 from duiit.data.readers.nifti import to_source_affine, to_source_orientation
 from duiit.data.readers.slice import DISPLAY, GREY, HU
+from duiit.util.errors import UserError
 
 
 def nifti(path, array, affine=None):
@@ -148,3 +149,10 @@ def test_units_follow_the_cohort_where_the_type_allows(tmp_path, caplog):
     units = {scan.name: read_scan(replace(scan, unit=HU))[0].unit for scan in find_scans(tmp_path)}
     assert units == {"u8": DISPLAY, "u16": GREY, "i16": HU, "f32": HU}
     assert "cannot be Hounsfield" in caplog.text
+
+
+@pytest.mark.parametrize("channels", [2, 4])
+def test_a_channel_of_an_array_is_not_taken_for_alpha(tmp_path, read, channels):
+    np.save(tmp_path / "a.npy", np.ones((4, 5, channels), np.uint8))
+    with pytest.raises(UserError, match=f"{channels} channels"):
+        read(tmp_path)

@@ -8,7 +8,7 @@ from PIL import Image
 from duiit.data import readers
 from duiit.data.preparing.intensity import Intensity, ct_window
 from duiit.data.readers.slice import GREY, HU, Geometry, Scan, Slice
-from duiit.data.writing.images import write_scan
+from duiit.data.writing.images import _write_tiff, write_scan
 from duiit.util.errors import UserError
 
 BRAIN = ct_window("brain")
@@ -194,3 +194,13 @@ def test_what_no_volume_can_hold_is_refused(tmp_path):
     for images in (pictures(2, channels=3), [*pictures(1), *pictures(1, 8, 8)]):
         with pytest.raises(UserError, match="--format nifti"):
             write_scan(tmp_path / "out", scan, slices, images, BRAIN, "nifti")
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_of_a_tiff_are_neither_pages_nor_alpha(tmp_path, channels):
+    values = np.random.default_rng(5).normal(size=(20, 21, channels)).astype(np.float32)
+    _write_tiff(tmp_path / "a.tif", values)
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        [page] = file.pages
+        assert page.shape == values.shape and set(page.extrasamples) <= {0}
+        np.testing.assert_array_equal(page.asarray(), values)

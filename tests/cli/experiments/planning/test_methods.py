@@ -27,6 +27,11 @@ def test_ones_own_folders_are_trained_on_with_the_settings_for_mri():
     assert {**own, "sources": "mri"} == mri
 
 
+def test_the_papers_sources_are_known_in_large_letters_too():
+    large, small = methods.available(["PET"], "CT")["duiit_PET"], methods.available(["pet"])["duiit_pet"]
+    assert large.translator == {**small.translator, "sources": "PET"} and large.sources == ("PET",)
+
+
 def test_a_family_stands_for_its_methods_and_pure_ct_is_always_there(tmp_path):
     chosen, refused = methods.choose("duiit", ["mri", "pet"], tmp_path)
     assert [m.name for m in chosen] == ["pure_ct", "duiit_mri", "duiit_pet", "duiit_mri_pet"]
