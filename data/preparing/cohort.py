@@ -34,7 +34,7 @@ from duiit.util.progress import track
 T = TypeVar("T")
 R = TypeVar("R")
 log = logging.getLogger(__name__)
-VERSION = 2                     # raise it when the way slices are prepared changes: old caches are then left alone
+VERSION = 3                     # raise it when the way slices are prepared changes: old caches are then left alone
 STEP = 32767
 DTYPE = np.dtype(np.int16)
 READERS = 4                     # scans decoded at once: a thin-slice CT takes 0.3 GB

@@ -22,7 +22,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 from duiit.data.preparing.intensity import CT_WINDOWS
 from duiit.data.readers.common import notice, reading, stem_of
-from duiit.data.readers.dicom import _depth, _frame_place, _functional_group
+from duiit.data.readers.dicom_frames import depth, frame_place, functional_group
 from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.errors import UserError
 
@@ -148,7 +148,7 @@ class _Sources:
             header = _read_header(path) if self.scan.kind == "dicom" else pydicom.Dataset()
             key = str(header.get("SOPInstanceUID") or hashlib.file_digest(file, "sha256").hexdigest())
             frames = range(int(header.get("NumberOfFrames") or 1))
-            return header, key, sorted(frames, key=lambda i: (_depth(_frame_place(header, i)), i))
+            return header, key, sorted(frames, key=lambda i: (depth(frame_place(header, i)), i))
 
     def of(self, s: Slice) -> _Source:
         header, key, frames = self.file(s.path)
@@ -177,9 +177,9 @@ def _read_header(path: Path) -> pydicom.Dataset:
 
 def _plane_of_header(header: pydicom.Dataset, frame: int) -> _Plane:
     """From the image's own tags, or the frame's functional groups (PS3.3 C.7.6.16.2.1, .3 and .4)."""
-    axes = _functional_group(header, frame, "PlaneOrientationSequence") or header
-    place = _functional_group(header, frame, "PlanePositionSequence") or header
-    measures = _functional_group(header, frame, "PixelMeasuresSequence") or header
+    axes = functional_group(header, frame, "PlaneOrientationSequence") or header
+    place = functional_group(header, frame, "PlanePositionSequence") or header
+    measures = functional_group(header, frame, "PixelMeasuresSequence") or header
     orientation = np.asarray(axes.ImageOrientationPatient, dtype=float)
     thickness = measures.get("SliceThickness")
     down, right = (float(value) for value in measures.PixelSpacing)
