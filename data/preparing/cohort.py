@@ -150,7 +150,7 @@ def _digest(scans: Iterable[Scan], modality: str, channels: int, opt: Namespace)
     files = [(scan, file) for scan in scans for file in scan.files]
     with ThreadPoolExecutor() as pool:
         for (scan, file), content in zip(files, pool.map(_file_digest, [f for _, f in files]), strict=True):
-            digest.update(f"{scan.name}\0{scan.unit}\0{file.relative_to(scan.root).as_posix()}\0{content}\n".encode())
+            digest.update(f"{scan.name}\0{scan.unit}\0{scan.frames}\0{file.relative_to(scan.root).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
 

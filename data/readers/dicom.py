@@ -1,7 +1,6 @@
 """Reads the pixels of one DICOM series into the modality's unit: HU for CT, SUV for PET where the header allows it."""
 import logging
 import warnings
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,9 @@ from pydicom.uid import UID
 
 from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import check_size, finish, notice, reading
-from duiit.data.readers.dicom_frames import depth, frame_place
+from duiit.data.readers.dicom_frames import frame_order, frame_place
 from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete
+from duiit.data.readers.dicom_stacks import same_places
 from duiit.data.readers.dicom_values import values_of
 from duiit.data.readers.slice import GREY, Geometry
 from duiit.data.readers.suv import suv_factor
@@ -24,11 +24,13 @@ log = logging.getLogger(__name__)
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def read_series(files: tuple[Path, ...]) -> tuple[list[tuple[np.ndarray, Path]], str, Geometry | None]:
+def read_series(files: tuple[Path, ...],
+                only: tuple[int, ...] | None = None) -> tuple[list[tuple[np.ndarray, Path]], str, Geometry | None]:
     """The images of a series, in the order of `files` (frames by position), each with its file; unit; geometry.
 
-    Images are float32, (H, W) or (3, H, W), oriented as stored. Geometry is None where the header tells no position.
-    Raises UserError for damaged files, unsupported compression, and images of unlike sizes.
+    only: the frames wanted, in order, None for all. Images are float32, (H, W) or (3, H, W), oriented as stored.
+    Geometry is None where the header tells no position. Raises UserError for damaged files, unsupported compression,
+    images of unlike sizes, and several images at one position, which no order would make a volume of.
     """
     images, places, units, factor = [], [], set(), None
     for path in files:
@@ -37,14 +39,13 @@ def read_series(files: tuple[Path, ...]) -> tuple[list[tuple[np.ndarray, Path]],
             if factor is None:
                 factor = _suv_of(ds, path)
             pixels, unit = values_of(ds, path, factor)
-            frames = [(depth(place), i, place) for i in range(len(pixels)) for place in [frame_place(ds, i)]]
-            frames.sort(key=itemgetter(0, 1))
-        images += [(finish(pixels[i], path), path) for _, i, _ in frames]
-        places += [place for _, _, place in frames]
+            order = frame_order(ds) if only is None else list(only)
+            places += [frame_place(ds, i) for i in order]
+        images += [(finish(pixels[i], path), path) for i in order]
         units.add(unit)
     if len({image.shape for image, _ in images}) > 1:
         raise UserError(f"{files[0].parent}: the images of one series differ in size; split the series")
-    return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files[0])
+    return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files)
 
 
 def patient_age(path: Path) -> float | None:
@@ -106,17 +107,26 @@ def _suv_of(ds: pydicom.Dataset, path: Path) -> float:
 
 
 
-def _geometry(places: list[np.ndarray | None], path: Path) -> Geometry | None:
+def _geometry(places: list[np.ndarray | None], files: tuple[Path, ...]) -> Geometry | None:
     """One affine for the series; the slice step is the mean one, which keeps a tilted gantry's shear."""
     known = [place for place in places if place is not None]
     if not known or len(known) < len(places):
         return None
     origins = np.stack([place[3] for place in known])
+    _refuse_repeats(origins @ known[0][2] / np.linalg.norm(known[0][2]), files)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = known[0][:3].T, origins[0]
     steps = np.diff(origins, axis=0)
-    if len(steps) and np.linalg.norm(steps.mean(axis=0)) > 1e-3:
+    if len(steps):
         affine[:3, 2] = steps.mean(axis=0)
         if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
-            log.info("%s: the distance between slices varies; the mean one stands for it", path.parent)
+            log.info("%s: the distance between slices varies; the mean one stands for it", files[0].parent)
     return Geometry(_LPS_TO_RAS @ affine)
+
+
+def _refuse_repeats(depths: np.ndarray, files: tuple[Path, ...]) -> None:
+    count = len(depths) - len(set(same_places(depths)))
+    if count:
+        where = files[0] if len(files) == 1 else f"{files[0].parent}: the series of {files[0].name}"
+        raise UserError(f"{where}: {count} of {len(depths)} images lie at the position of another, and nothing in "
+                        "their headers tells them apart; take out those that do not belong together")
