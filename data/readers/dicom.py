@@ -1,5 +1,4 @@
 """Reads the pixels of one DICOM series into the modality's unit: HU for CT, SUV for PET where the header allows it."""
-import logging
 import warnings
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from duiit.util.errors import UserError
 
 warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
 
-log = logging.getLogger(__name__)
+UNEVEN = 0.1            # mm that a slice may lie off before it is told
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -119,9 +118,20 @@ def _geometry(places: list[np.ndarray | None], files: tuple[Path, ...]) -> Geome
     steps = np.diff(origins, axis=0)
     if len(steps):
         affine[:3, 2] = steps.mean(axis=0)
-        if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
-            log.info("%s: the distance between slices varies; the mean one stands for it", files[0].parent)
+        _tell_unevenness(origins, files)
     return Geometry(_LPS_TO_RAS @ affine)
+
+
+def _tell_unevenness(origins: np.ndarray, files: tuple[Path, ...]) -> None:
+    """A line where slices would lie elsewhere in a volume of even steps, which is all that NIfTI can hold."""
+    even = origins[0] + np.arange(len(origins))[:, None] * (origins[-1] - origins[0]) / (len(origins) - 1)
+    off = float(np.linalg.norm(origins - even, axis=1).max())
+    if off > UNEVEN:
+        apart = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+        where = files[0] if len(files) == 1 else files[0].parent
+        notice(f"{where}: its {len(origins)} slices lie {apart.min():.2f} to {apart.max():.2f} mm apart, so that a "
+               f"volume of even steps (NIfTI) puts them up to {off:.1f} mm off; translate with --format dicom, which keeps "
+               "each in its place, or add slices that are missing")
 
 
 def _refuse_repeats(depths: np.ndarray, files: tuple[Path, ...]) -> None:

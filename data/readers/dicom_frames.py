@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 import pydicom
 from pydicom.datadict import keyword_for_tag
+from pydicom.tag import Tag
 
 from duiit.data.readers.dicom_stacks import TELLING, Place, positions, slice_normal
 
 # Private ones: b-values of Siemens, GE and Philips.
-PRIVATE = {"Siemens_b": (0x0019, 0x100C), "GE_b": (0x0043, 0x1039), "Philips_b": (0x2001, 0x1003)}
+PRIVATE = {"Siemens_b": 0x0019100C, "GE_b": 0x00431039, "Philips_b": 0x20011003}
 FUNCTIONAL = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
 _POSITIONS = {"ImagePositionPatient", "InStackPositionNumber"}     # dimensions that count the positions themselves
 
@@ -32,8 +33,8 @@ def frame_place(ds: pydicom.Dataset, frame: int) -> np.ndarray | None:
     try:
         gap = abs(float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)) or 1.0
         orientation, (row_step, column_step) = np.asarray(place.orientation), place.spacing
-        steps = np.stack([orientation[:3] * column_step, orientation[3:] * row_step, slice_normal(orientation) * gap,
-                          np.asarray(place.origin)])
+        steps = np.stack([orientation[:3] * column_step, orientation[3:] * row_step,
+                          slice_normal(place.orientation) * gap, np.asarray(place.origin)])
     except (TypeError, ValueError):
         return None
     return steps if np.isfinite(steps).all() and min(row_step, column_step) > 0 else None
@@ -53,7 +54,7 @@ def place_of(ds: pydicom.Dataset, frame: int = 0, telling: bool = True) -> Place
         orientation = None
     corner = _numbers(origin.get("ImagePositionPatient"), 3) if orientation else None
     location = _numbers([ds.get("SliceLocation")], 1)
-    return Place(orientation, corner, _numbers(measures.get("PixelSpacing"), 2), location and location[0],
+    return Place(orientation, corner, _numbers(measures.get("PixelSpacing"), 2), location[0] if location else None,
                  _told(ds, frame) if telling else {})
 
 
@@ -101,7 +102,8 @@ def _dimensions(ds: pydicom.Dataset, group: pydicom.Dataset) -> dict[str, str]:
 
 def _gather(ds: pydicom.Dataset, told: dict[str, str], deep: bool = True) -> None:
     """Adds the values of TELLING tags anywhere in a data set, as text; a damaged one is as good as none."""
-    for name, tag in (*((name, name) for name in TELLING), *PRIVATE.items()):
+    for name in (*TELLING, *PRIVATE):
+        tag = Tag(PRIVATE.get(name, name))
         if name not in told and tag in ds:
             try:
                 element = ds[tag]

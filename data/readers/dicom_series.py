@@ -11,9 +11,11 @@ from functools import cache
 from pathlib import Path
 
 import pydicom
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
 from duiit.data.readers.dicom_frames import FUNCTIONAL, PRIVATE, place_of
+from duiit.data.readers.dicom_kinds import KIND_TAGS, OTHER, kind_of, tell_left_out
 from duiit.data.readers.dicom_stacks import FLAT, TELLING, Place, alike, positions, stacks_of
 from duiit.util.files import natural_key
 
@@ -39,7 +41,7 @@ class Header:
     study: str
     patient_id: str
     instance: str
-    localizer: bool
+    left_out: str                        # why it is no picture to make a scan of, "" where it is one
     matrix: tuple[int, int]
     number: int                          # InstanceNumber
     places: tuple[Place, ...] = field(default=())       # of each frame
@@ -84,7 +86,7 @@ def looks_like_dicom(path: Path) -> bool:
 
 def read_header(path: Path) -> Header | None:
     """The header of one file, or None where it is a DICOM object other than an image. Raises whatever pydicom does."""
-    tags = [*_TAGS, *TELLING, *PRIVATE.values()]
+    tags = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
     ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     modality = str(ds.get("Modality") or "")
     if not ds.get("Rows") or not ds.get("Columns") or modality in NOT_IMAGES:
@@ -93,12 +95,12 @@ def read_header(path: Path) -> Header | None:
         return None
     frames = int(ds.get("NumberOfFrames") or 1)
     if frames > 1:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*tags, *FUNCTIONAL])
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*tags, *map(Tag, FUNCTIONAL)])
     return Header(
         path=path, modality=modality, series=str(ds.get("SeriesInstanceUID") or ""),
         series_number=str(ds.get("SeriesNumber") or ""), study=str(ds.get("StudyInstanceUID") or ""),
         patient_id=str(ds.get("PatientID") or "").strip(), instance=str(ds.get("SOPInstanceUID") or ""),
-        localizer="LOCALIZER" in (ds.get("ImageType") or ()), matrix=(int(ds.Rows), int(ds.Columns)),
+        left_out=kind_of(ds), matrix=(int(ds.Rows), int(ds.Columns)),
         number=int(ds.get("InstanceNumber") or 0), places=tuple(place_of(ds, i) for i in range(frames)))
 
 
@@ -113,12 +115,12 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
     """The image series among DICOM files, and how many images of other modalities were passed over.
 
     modalities: the Modality values wanted, None for all. A file that cannot be read becomes a series of its own, so
-    that reading it names it. Scout views (ImageType LOCALIZER, PS3.3 C.8.2.1.1.1) are left out.
+    that reading it names it. What is no picture of the patient (dicom_kinds) is left out and counted.
     """
     groups: defaultdict[tuple[Hashable, ...], list[Header]] = defaultdict(list)
     broken: list[Series] = []
     passed: Counter[str] = Counter()
-    other = scouts = 0
+    left_out: Counter[str] = Counter()
     for path in paths:
         try:
             header = read_header(path)
@@ -126,16 +128,14 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
             broken.append(Series((), path))
             continue
         if header is None:
-            other += 1
+            left_out[OTHER] += 1
         elif modalities and header.modality not in modalities:
             passed[header.modality or "no modality"] += 1
-        elif header.localizer:
-            scouts += 1
+        elif header.left_out:
+            left_out[header.left_out] += 1
         else:
             groups[_series_key(header)].append(header)
-    for count, what in ((other, "are not images (structures, doses, reports)"), (scouts, "are scout views")):
-        if count:
-            log.info("%s: %d DICOM files %s and are left out", root, count, what)
+    tell_left_out(left_out, root, bool(groups or broken or passed))
     remarks = _Remarks(root)
     series = [one for headers in groups.values() for one in series_of(_without_copies(headers, root), remarks)]
     remarks.tell()

@@ -71,7 +71,7 @@ def positions(places: Sequence[Place]) -> list[float] | None:
     return located if len(located) == len(places) else None
 
 
-def same_places(values: Sequence[float]) -> np.ndarray:
+def same_places(values: Sequence[float] | np.ndarray) -> np.ndarray:
     """For each position in mm, the number of its place from 0: those closer than slices ever are share one."""
     order = np.argsort(values, kind="stable")
     gaps = np.diff(np.asarray(values, dtype=float)[order])

@@ -70,6 +70,26 @@ def test_geometry_of_a_tilted_gantry(tmp_path, write_slice, read):
     np.testing.assert_allclose(lps @ [2, 3, 1, 1], [-10 + 0.8, -20 + 1.5 * math.cos(tilt), 5 - 1.5 * math.sin(tilt), 1])
 
 
+def test_uneven_slices_are_told_with_the_largest_error(tmp_path, write_slice, read, caplog):
+    nib = pytest.importorskip("nibabel")
+    places = np.concatenate([np.arange(10) * 4.22, 9 * 4.22 + np.arange(1, 10) * 7.38]).round(2)
+    for n, z in enumerate(places):
+        write_slice(tmp_path / f"{n:02}.dcm", np.full((8, 10), n, np.int16), z=z)
+    slices = read(tmp_path)
+    # Where a NIfTI of this affine would put each slice, by nibabel, against where its header says it lies.
+    image = nib.Nifti1Image(np.zeros((10, 8, len(places))), slices[0].geometry.affine)
+    off = max(abs(nib.affines.apply_affine(image.affine, [0, 0, n])[2] - z) for n, z in enumerate(places))
+    assert off > 10 and f"up to {off:.1f} mm off" in caplog.text and "--format dicom" in caplog.text
+    assert len(caplog.records) == 1 and "4.22 to 7.38 mm apart" in caplog.text
+
+
+def test_even_slices_are_not_remarked_on_for_the_rounding_of_their_places(tmp_path, write_slice, read, caplog):
+    for n in range(40):
+        write_slice(tmp_path / f"{n:02}.dcm", z=round(n * 2.33, 1))
+    read(tmp_path)
+    assert not caplog.records
+
+
 def test_simpleitk_agrees_on_values_and_geometry(tmp_path, write_slice, read):
     sitk = pytest.importorskip("SimpleITK")
     rng = np.random.default_rng(0)
