@@ -1,5 +1,4 @@
 """Reads the pixels of one DICOM series into the modality's unit: HU for CT, SUV for PET where the header allows it."""
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,7 @@ from duiit.data.readers.dicom_values import values_of
 from duiit.data.readers.slice import GREY, Geometry
 from duiit.data.readers.suv import suv_factor
 from duiit.util.errors import UserError
-
-warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
+from duiit.util.logs import remarks_on
 
 UNEVEN = 0.1            # mm that a slice may lie off before it is told
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -50,8 +48,9 @@ def read_series(files: tuple[Path, ...],
 def patient_age(path: Path) -> float | None:
     """Years from Patient's Age (0010,1010), PS3.3 C.7.2.2; None where it is missing, 999Y, or the file is damaged."""
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
-        return parse_age(ds.get("PatientAge"))
+        with remarks_on(path):
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
+            return parse_age(ds.get("PatientAge"))
     except Exception:  # reading its pixels will say what is wrong with the file
         return None
 
@@ -130,8 +129,8 @@ def _tell_unevenness(origins: np.ndarray, files: tuple[Path, ...]) -> None:
         apart = np.linalg.norm(np.diff(origins, axis=0), axis=1)
         where = files[0] if len(files) == 1 else files[0].parent
         notice(f"{where}: its {len(origins)} slices lie {apart.min():.2f} to {apart.max():.2f} mm apart, so that a "
-               f"volume of even steps (NIfTI) puts them up to {off:.1f} mm off; translate with --format dicom, which keeps "
-               "each in its place, or add slices that are missing")
+               f"volume of even steps (NIfTI) puts them up to {off:.1f} mm off; translate with --format dicom, which "
+               "keeps each in its place, or add slices that are missing")
 
 
 def _refuse_repeats(depths: np.ndarray, files: tuple[Path, ...]) -> None:

@@ -18,6 +18,7 @@ from duiit.data.readers.dicom_frames import FUNCTIONAL, PRIVATE, place_of
 from duiit.data.readers.dicom_kinds import KIND_TAGS, OTHER, kind_of, tell_left_out
 from duiit.data.readers.dicom_stacks import FLAT, TELLING, Place, alike, positions, stacks_of
 from duiit.util.files import natural_key
+from duiit.util.logs import remarks_on
 
 log = logging.getLogger(__name__)
 
@@ -86,6 +87,11 @@ def looks_like_dicom(path: Path) -> bool:
 
 def read_header(path: Path) -> Header | None:
     """The header of one file, or None where it is a DICOM object other than an image. Raises whatever pydicom does."""
+    with remarks_on(path):
+        return _read_header(path)
+
+
+def _read_header(path: Path) -> Header | None:
     tags = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
     ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     modality = str(ds.get("Modality") or "")

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.encaps import generate_frames
 from pydicom.pixels import apply_color_lut, apply_modality_lut
+from pydicom.uid import JPEGTransferSyntaxes
 
 from duiit.data.readers.common import AIR_HU, notice
 from duiit.data.readers.dicom_frames import functional_group
@@ -35,6 +37,8 @@ def values_of(ds: pydicom.Dataset, path: Path, factor: float) -> tuple[np.ndarra
 def _decoded(ds: pydicom.Dataset, path: Path) -> np.ndarray:
     """The stored values as pydicom decodes them, colours as RGB."""
     syntax = ds.file_meta.TransferSyntaxUID
+    if syntax in JPEGTransferSyntaxes:
+        _check_ends(ds, path)
     try:
         return ds.pixel_array
     except Exception as error:
@@ -42,6 +46,14 @@ def _decoded(ds: pydicom.Dataset, path: Path) -> np.ndarray:
             raise
         raise UserError(f"{path}: compressed as {syntax.name} in a way that cannot be decoded here; pip install "
                         "'duiit[dicom]' adds a decoder; else restore the file or remove it") from error
+
+
+def _check_ends(ds: pydicom.Dataset, path: Path) -> None:
+    """Refuses JPEGs without an end after their last scan: decoders fill what was lost with grey, without a word."""
+    count = int(ds.get("NumberOfFrames") or 1)
+    for n, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=count)):
+        if frame.rfind(b"\xff\xd9") <= frame.rfind(b"\xff\xda"):      # EOI and SOS, which stuffing keeps out of data
+            raise UserError(f"{path}: its compressed image {n + 1} of {count} is cut off; restore the file or remove it")
 
 
 # -- rescaling -----------------------------------------------------------------------------------------------------

@@ -243,6 +243,15 @@ def test_a_missing_decoder_is_named_with_its_extra(monkeypatch, read):
     assert JPEGLSLossless.is_compressed
 
 
+def test_a_compressed_image_that_ends_early_is_told(tmp_path, read):
+    ds = pydicom.dcmread(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm", download=False))
+    assert read(ds.filename)[0].image.shape == (3, 100, 100)
+    ds.PixelData = ds.PixelData[:len(ds.PixelData) // 2] + bytes(len(ds.PixelData) // 2)    # a download that broke off
+    ds.save_as(tmp_path / "1.dcm")
+    with pytest.raises(UserError, match=r"1\.dcm: its compressed image 1 of 1 is cut off"):
+        read(tmp_path / "1.dcm")
+
+
 def test_unlike_sizes_of_one_series_are_stacks_of_their_own(tmp_path, write_slice):
     write_slice(tmp_path / "1.dcm")
     write_slice(tmp_path / "2.dcm", np.zeros((12, 12), np.int16), z=1)
