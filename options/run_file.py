@@ -57,7 +57,8 @@ def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str
         raise UserError(f"--name {name}: no such run under {root}; {_known(name, root)}")
     try:
         options = json.loads(path.read_text(encoding="utf-8"))["options"]
-        return dict(options.items()), not path.with_name(FACTS).is_file()
+        # Before there was a window of PET, each scan was scaled by its own percentiles.
+        return {"pet_window": "percentiles", **options}, not path.with_name(FACTS).is_file()
     except (AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 

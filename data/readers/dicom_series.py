@@ -180,8 +180,7 @@ class _Remarks:
             first, parts = next(iter(self.apart.items()))
             log.warning("%s: %d series fall apart into several scans, as their images differ in direction, size or "
                         "pixel size, or lack a position (first that of %s: %s images); look whether that is meant, and "
-                        "--exclude what is not wanted", self.root, len(self.apart), first,
-                        " + ".join(map(str, parts)))
+                        "take out what is not wanted", self.root, len(self.apart), first, " + ".join(map(str, parts)))
         if self.several:
             first, labels = next(iter(self.several.items()))
             shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")

@@ -53,7 +53,7 @@ def _check_ends(ds: pydicom.Dataset, path: Path) -> None:
     count = int(ds.get("NumberOfFrames") or 1)
     for n, frame in enumerate(generate_frames(ds.PixelData, number_of_frames=count)):
         if frame.rfind(b"\xff\xd9") <= frame.rfind(b"\xff\xda"):      # EOI and SOS, which stuffing keeps out of data
-            raise UserError(f"{path}: its compressed image {n + 1} of {count} is cut off; restore the file or remove it")
+            raise UserError(f"{path}: its compressed image {n + 1} of {count} is cut off; restore or remove it")
 
 
 # -- rescaling -----------------------------------------------------------------------------------------------------

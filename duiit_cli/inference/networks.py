@@ -12,8 +12,8 @@ from torch.nn import Module
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.cohort import prepared_scan
-from duiit.data.preparing.intensity import Intensity, ct_window
-from duiit.data.readers.slice import HU, Scan, Slice
+from duiit.data.preparing.intensity import Intensity, fixed_windows
+from duiit.data.readers.slice import Scan, Slice
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks
 from duiit.util.errors import UserError
@@ -36,9 +36,9 @@ def refuse_without(model: Any, needs: str, opt: Namespace) -> None:
 
 
 def target_intensity(opt: Namespace) -> Intensity:
-    """How the target's [-1, 1] goes back to its unit: the CT window, or the median range of the training scans."""
+    """How the target's [-1, 1] goes back to its unit: the fixed window, or the median range of the training scans."""
     low, high, unit = opt.facts.need("target_range")
-    return ct_window(opt.ct_window) if unit == HU else Intensity(low, high, unit)
+    return fixed_windows(opt).get(unit) or Intensity(low, high, unit)
 
 
 def own_scans(opt: Namespace, modality: str) -> list[Scan]:
@@ -62,7 +62,7 @@ class PreparedScan:
 def read(scan: Scan, modality: str, channels: int, opt: Namespace) -> PreparedScan:
     """Reads and prepares one scan just as training does, without the crop and the flip."""
     loader = loader_of(modality)
-    done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), ct_window(opt.ct_window), channels, opt)
+    done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), fixed_windows(opt), channels, opt)
     slices, images, empty = (list(column) for column in zip(*done, strict=True))
     return PreparedScan(scan, slices, images, empty, intensity)
 
