@@ -66,6 +66,9 @@ class BaseOptions(CommandOptions):
     def _images(g: ArgumentGroup) -> None:
         g.add_argument("--ct_window", default="brain",
                        help="HU window of CT: brain (40,120), bone (600,2800), full (-1024 to 3071), or LEVEL,WIDTH")
+        g.add_argument("--pet_window", default="0,10", metavar="LOW,HIGH",
+                       help="SUV window of PET where SUV are known: LOW,HIGH; or percentiles, which scale each scan by "
+                            "its own range, as it is done with all PET without SUV")
         g.add_argument("--mri_channel", default="flair", choices=["pre", "flair", "post", "all"],
                        help="sequence of a three-channel MRI file (kaggle_3m)")
         g.add_argument("--preprocess", default="resize_and_crop",

@@ -15,8 +15,9 @@ OF_A_RUN = ("fd_predictor", "label_fidelity")
 METRICS = (*DISTRIBUTION, *PAIRED, "label_fidelity")
 # The options of the other commands that say something here; the rest is there with its defaults, for a run's models.
 SHOWN = {"name", "checkpoints_dir", "epoch", "load_iter", "plugins", "device", "gpu_ids", "verbose", "target", "slices",
-         "keep_empty", "batch_size", "ct_window", "mri_channel", "task", "label_column", "id_column", "patient_regex"}
-MEANINGS = {"name": "a run, whose CT window and target hold, and whose predictor reads the images",
+         "keep_empty", "batch_size", "ct_window", "pet_window", "mri_channel", "task", "label_column", "id_column",
+         "patient_regex"}
+MEANINGS = {"name": "a run, whose windows and target hold, and whose predictor reads the images",
             "target": "what the images are of", "batch_size": "images that go through a network at once",
             "slices": "slices of a volume of --real to use: all, 0.3-0.8 (by height), every:N",
             "keep_empty": "count constant and almost empty images too"}

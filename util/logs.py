@@ -7,6 +7,9 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 # Only our own packages speak at INFO: other libraries' chatter stays out unless it is a warning.
 OWN = ("duiit", "duiit_cli", "benchmarks", "__main__")
+# Libraries that remark on files in words of their own, a line for each odd tag, without saying which file they mean.
+LIBRARIES = ("pydicom", "PIL", "tifffile", "nibabel", "matplotlib")
+_remarks: ContextVar[list[str] | None] = ContextVar("remarks", default=None)
+_errors: ContextVar[list[str] | None] = ContextVar("errors", default=None)
 
 
 def on_terminal() -> bool:
@@ -53,6 +60,70 @@ def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
     for package in OWN:
         logging.getLogger(package).setLevel(level)
     warnings.showwarning = _log_warning
+    quiet_libraries()
+    _Library.unheard = logging.DEBUG
+
+
+# -- other libraries -----------------------------------------------------------------------------------------------
+
+def quiet_libraries() -> None:
+    """From now on, what LIBRARIES log goes to `remarks_on`, where a file is being read. May be called again."""
+    for name in LIBRARIES:
+        logger = logging.getLogger(name)
+        if not any(isinstance(handler, _Library) for handler in logger.handlers):
+            logger.addHandler(_Library())
+            logger.propagate = False
+    speaker = logging.getLogger("nibabel.global")       # brings a handler of its own, when nibabel is imported
+    speaker.filters = [f for f in speaker.filters if f is not _is_untaken] + [_is_untaken]
+    warnings.filterwarnings("ignore", module=rf"({'|'.join(LIBRARIES)})(\.|$)")
+
+
+@contextmanager
+def remarks_on(path: str | os.PathLike[str]) -> Iterator[list[str]]:
+    """Keeps what libraries say while `path` is read: one line with their number, under `--verbose`.
+
+    Yields a list, which at the end holds what they logged as errors, for a caller whose reading went well all the same.
+    """
+    remarks: list[str] = []
+    errors: list[str] = []
+    tokens = _remarks.set(remarks), _errors.set(errors)
+    try:
+        yield errors
+    finally:
+        _remarks.reset(tokens[0])
+        _errors.reset(tokens[1])
+        if remarks:
+            logging.getLogger(__name__).debug("%s: %d remarks of libraries, first: %s", path, len(remarks), remarks[0])
+
+
+def _taken(record: logging.LogRecord) -> bool:
+    """Whether a library's record belongs to a file that is being read: then it is kept there."""
+    remarks, errors = _remarks.get(), _errors.get()
+    if remarks is None or errors is None:
+        return False
+    line = next(iter(record.getMessage().strip().splitlines()), record.name)
+    remarks.append(line)
+    if record.levelno >= logging.ERROR:
+        errors.append(line)
+    return True
+
+
+def _is_untaken(record: logging.LogRecord) -> bool:
+    return not _taken(record) and _Library.unheard is None
+
+
+class _Library(logging.Handler):
+    """Stands where a library's records would go on to the user."""
+
+    unheard: int | None = None      # the level of what concerns no file; None: as the program that imports us has it
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _taken(record):
+            return
+        if self.unheard is None:
+            logging.getLogger().callHandlers(record)
+        else:
+            logging.getLogger(__name__).log(self.unheard, "%s: %s", record.name, record.getMessage())
 
 
 def log_to_file(path: str | os.PathLike[str]) -> logging.Handler:
@@ -130,5 +201,9 @@ def _log_warning(message: Warning | str, category: type[Warning], filename: str,
                  file: TextIO | None = None, line: str | None = None) -> None:
     """Python's own warnings as one line; where they come from is for `--verbose`."""
     first = next(iter(str(message).strip().splitlines()), category.__name__)
-    logging.getLogger("py.warnings").warning("%s", first)
+    remarks = _remarks.get()
+    if remarks is not None:
+        remarks.append(first)
+    else:
+        logging.getLogger("py.warnings").warning("%s", first)
     logging.getLogger(__name__).debug("%s, raised at %s:%s: %s", category.__name__, filename, lineno, message)

@@ -19,7 +19,7 @@ from duiit.data.checking.modality_check import Modality, ModalityCheck
 from duiit.data.checking.modality_problems import find_problems
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
-from duiit.data.preparing.intensity import ct_window
+from duiit.data.preparing.intensity import fixed_windows
 from duiit.data.readers import natural_key
 from duiit.data.unaligned_dataset import SideA, SideB
 from duiit.util.errors import UserError
@@ -30,7 +30,7 @@ Drawn = Mapping[tuple[str, str], Sequence[tuple[tuple[str, int], str]]]    # {(m
 
 def check_folder(opt: Namespace) -> tuple[list[Modality], list[Problem]]:
     """Checks every modality of opt.dataroot: ([Modality, …], [Problem, …]), errors first."""
-    ct_window(opt.ct_window)
+    fixed_windows(opt)          # a wrong one is told before anything is read
     names = modality_folders(opt.dataroot)
     if not names:
         raise UserError(f"--dataroot {opt.dataroot}: holds no folder; put each modality's images in one, such as ct")
@@ -168,6 +168,6 @@ def as_json(modalities: Iterable[Modality], problems: Iterable[Problem]) -> dict
 def as_fingerprint(modalities: Iterable[Modality], opt: Namespace) -> dict[str, Any]:
     """What `dataset_fingerprint.json` says: the folder's scans in numbers, without a name of a patient."""
     named = ("patients_by_part", "shared_patients", "name")
-    settings = {name: getattr(opt, name) for name in ("ct_window", "mri_channel", "slices", "keep_empty")}
+    settings = {name: getattr(opt, name) for name in ("ct_window", "pet_window", "mri_channel", "slices", "keep_empty")}
     return {"version": VERSION, "settings": settings,
             "modalities": {m.name: {k: v for k, v in asdict(m).items() if k not in named} for m in modalities}}

@@ -67,12 +67,12 @@ MEASURES = (
 )
 
 
-def facts_of(slices: Sequence[Slice], window: Intensity) -> ScanFacts:
-    """ScanFacts of one scan's slices, as its modality's `prepare` left them. window: Intensity of CT, for HU."""
+def facts_of(slices: Sequence[Slice], windows: Mapping[str, Intensity]) -> ScanFacts:
+    """ScanFacts of one scan's slices, as its modality's `prepare` left them. windows: the fixed ones, by unit."""
     values = np.concatenate([np.ravel(v) for v in _sampled(slices)])
     unit = slices[0].unit
     low, high = (float(v) for v in np.percentile(values, PERCENTILES))
-    image = intensity_of(unit, [values], window).normalise(values)
+    image = intensity_of(unit, [values], windows).normalise(values)
     geometry, shown = slices[0].geometry, image > BACKGROUND
     rows, columns = slices[0].image.shape[-2:]
     return ScanFacts(

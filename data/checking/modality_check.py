@@ -12,6 +12,7 @@ import numpy as np
 from duiit.data.checking.fingerprint import summarise
 from duiit.data.checking.scan_survey import Found, survey, warnings_kept
 from duiit.data.modality_dataset import ModalityDataset
+from duiit.data.preparing.intensity import fixed_windows, scale_in_words
 from duiit.data.readers.labels import Labels, read_labels
 from duiit.data.readers.slice import Label, Scan
 from duiit.util.errors import UserError
@@ -33,6 +34,7 @@ class Modality:
     sizes: dict[str, int] = field(default_factory=dict)
     spacings: dict[str, int] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)
+    scaling: dict[str, int] = field(default_factory=dict)       # what becomes [-1, 1]: {text: scans}
     intensity_range: list[float] = field(default_factory=list)   # lowest 0.5th, highest 99.5th percentile of a scan
     labels: dict[str, Any] = field(default_factory=dict)
     split: dict[str, int] = field(default_factory=dict)
@@ -98,6 +100,8 @@ class ModalityCheck:
         r.sizes = dict(sum((f.sizes for f in found), Counter()).most_common())
         r.spacings = dict(Counter(f.spacing for f in found if f.spacing).most_common())
         r.units = dict(Counter(f.unit for f in found).most_common())
+        windows = fixed_windows(self.opt)
+        r.scaling = dict(Counter(scale_in_words(f.unit, windows) for f in found).most_common())
         r.labels = _label_summary([s.label for s in slices], self.opt.task)
         if facts:
             r.intensity_range = [min(f.low for f in facts), max(f.high for f in facts)]

@@ -7,14 +7,16 @@ import numpy as np
 
 from duiit.data.checking.modality_check import ModalityCheck
 from duiit.data.checking.scan_survey import Found, SliceFound
+from duiit.data.preparing.intensity import BY_SCAN
 from duiit.data.readers import natural_key
-from duiit.data.readers.slice import HU, Label
+from duiit.data.readers.slice import HU, SUV, Label
 from duiit.util.problems import counted, listed
 
 AGE_LIMIT = 120.0
 FAR = 10.0              # interquartile ranges from the quartiles: a label there is a typing error or a missing code
 AIR_SEEN = -200.0       # HU; every CT has air in it, at -1000
 NO_CT = -500.0          # no MRI and no PET goes that low
+CUT = 0.03              # share of a scan's pixels at the upper end of the window; percentiles leave 0.005 there
 SCALES = 1.5            # fields of view that differ by more show anatomy at visibly different scales
 FLAT = 5                # so many single images beside each other, each taken for a patient, are suspicious
 
@@ -121,12 +123,22 @@ def _units(check: ModalityCheck) -> None:
                   "they are scaled in different ways; give all in the same unit")
     if check.loader.modality == "ct":
         _ct_units(check)
-    elif check.loader.modality in ("mri", "pet"):
+    _pet_window(check)
+    if check.loader.modality in ("mri", "pet"):
         low = [f for f in check.found if _lowest(f) < NO_CT]
         if low:
             lowest = min(map(_lowest, low))
             check.add("warning", check.folder, f"values down to {lowest:g} look like Hounsfield units, in "
                       f"{_scans(low)}", f"check that these are {check.name.upper()}s and not CTs")
+
+
+def _pet_window(check: ModalityCheck) -> None:
+    window = check.opt.pet_window
+    cut = [f for f in check.found if f.unit == SUV and f.facts and f.facts.saturated > CUT and window != BY_SCAN]
+    if cut:
+        most = max(f.facts.saturated for f in cut if f.facts)
+        check.add("warning", check.folder, f"up to {most:.0%} of the pixels lie above --pet_window {window} in "
+                  f"{_scans(cut)}", "they are all full white; raise its upper end")
 
 
 def _ct_units(check: ModalityCheck) -> None:

@@ -60,7 +60,7 @@ def _table(modalities: Sequence[Modality], opt: Namespace) -> Table:
         ("patients", lambda m: m.patients), ("  in others too", lambda m: len(m.shared_patients) or ""),
         ("scans", lambda m: m.scans), ("slices", lambda m: m.slices), ("  almost empty", lambda m: m.empty_slices),
         ("sizes", lambda m: _counts(m.sizes)), ("spacing (mm)", lambda m: _counts(m.spacings)),
-        ("unit", lambda m: _counts(m.units)),
+        ("unit", lambda m: _counts(m.units)), ("  scaled from", lambda m: _counts(m.scaling)),
         ("range (0.5-99.5 %)", lambda m: " to ".join(f"{n:.4g}" for n in m.intensity_range)),
         ("labelled slices", lambda m: m.labels.get("count", 0)), ("  missing", lambda m: m.labels.get("missing", 0)),
         ("  labels", _labels), ("  histogram", _histogram),

@@ -21,7 +21,7 @@ from pathlib import Path
 from duiit.data import readers
 from duiit.data.checking.fingerprint import ScanFacts, facts_of
 from duiit.data.modality_dataset import ModalityDataset
-from duiit.data.preparing.intensity import ct_window
+from duiit.data.preparing.intensity import fixed_windows
 from duiit.data.readers.common import notice
 from duiit.data.readers.dicom_series import read_header
 from duiit.data.readers.masks import few_whole_numbers
@@ -110,7 +110,7 @@ def survey_scan(scan: Scan, loader: type[ModalityDataset], opt: Namespace) -> Fo
         scan.patient, scan.name, len(scan.files), scan.kind == "images" and scan.files[0].parent == scan.root, found,
         Counter("x".join(map(str, s.image.shape)) for s in slices), slices[0].unit,
         "" if geometry is None else "x".join(f"{n:.3g}" for n in geometry.spacing),
-        facts_of(used, ct_window(opt.ct_window)) if used else None, _patient_id(scan), notices,
+        facts_of(used, fixed_windows(opt)) if used else None, _patient_id(scan), notices,
         few_whole_numbers(s.image for s in slices))
 
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import uuid
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from duiit.data import readers
-from duiit.data.preparing.intensity import Intensity, ct_window, intensity_of
+from duiit.data.preparing.intensity import Intensity, fixed_windows, intensity_of
 from duiit.data.preparing.transforms import to_channels, to_loading_size
 from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
@@ -146,12 +146,12 @@ def cache_root(opt: Namespace) -> Path:
 
 def _digest(scans: Iterable[Scan], modality: str, channels: int, opt: Namespace) -> str:
     settings = [VERSION, modality, channels, opt.preprocess, opt.load_size, opt.crop_size, opt.slices, opt.ct_window,
-                opt.mri_channel]
+                opt.pet_window, opt.mri_channel]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     files = [(scan, file) for scan in scans for file in scan.files]
     with ThreadPoolExecutor() as pool:
         for (scan, file), content in zip(files, pool.map(_file_digest, [f for _, f in files]), strict=True):
-            digest.update(f"{scan.name}\0{scan.unit}\0{file.relative_to(scan.root).as_posix()}\0{content}\n".encode())
+            digest.update(f"{scan.name}\0{scan.unit}\0{scan.frames}\0{file.relative_to(scan.root).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 
 
@@ -167,11 +167,11 @@ def _fill(folder: Path, scans: Sequence[Scan], prepare_slice: Callable[[Slice], 
           opt: Namespace) -> None:
     index, offset = [], 0
     like_masks: list[Path] = []
-    window = ct_window(opt.ct_window)
+    windows = fixed_windows(opt)
 
     def one(scan: Scan) -> list[tuple[dict[str, Any], np.ndarray]]:
         """What is kept of a scan: its index entries without their offset, and its pixels. The scan itself is let go."""
-        slices, intensity = prepared_scan(scan, prepare_slice, window, channels, opt)
+        slices, intensity = prepared_scan(scan, prepare_slice, windows, channels, opt)
         if few_whole_numbers(s.image for s, _, _ in slices):
             like_masks.append(scan.files[0])
         return [({"scan": scan.name, "file": s.path.relative_to(scan.root).as_posix(), "index": s.index, "empty": empty,
@@ -206,13 +206,13 @@ def _in_order(pool: Executor, work: Callable[[T], R], items: Iterable[T]) -> Ite
             future.cancel()
 
 
-def prepared_scan(scan: Scan, prepare_slice: Callable[[Slice], Slice], window: Intensity, channels: int,
+def prepared_scan(scan: Scan, prepare_slice: Callable[[Slice], Slice], windows: Mapping[str, Intensity], channels: int,
                   opt: Namespace) -> tuple[list[tuple[Slice, np.ndarray, bool]], Intensity]:
     """Reads one scan: ([(Slice, float32 (C, H, W) in [-1, 1] at loading size, is it empty)], its Intensity)."""
     slices = [prepare_slice(s) for s in readers.select_slices(readers.read_scan(scan), opt.slices)]
     spans = {s.span for s in slices}
     span = spans.pop() if len(spans) == 1 else None
-    intensity = intensity_of(slices[0].unit, [s.image for s in slices], window, span)
+    intensity = intensity_of(slices[0].unit, [s.image for s in slices], windows, span)
     done = []
     for s in slices:
         image = to_channels(intensity.normalise(s.image), channels)

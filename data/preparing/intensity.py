@@ -1,19 +1,22 @@
 """From a modality's own unit to the network's [-1, 1] and back. The one place where this conversion is written.
 
-CT has an absolute scale, so its window is fixed (`--ct_window`); MRI and PET are scaled scan by scan between robust
-percentiles, because their units mean nothing between scanners.
+HU and SUV are absolute scales, so their windows are fixed (`--ct_window`, `--pet_window`): twice the uptake is twice as
+bright. MRI, and PET that is not in SUV, are scaled scan by scan between robust percentiles, because their units mean
+nothing between scanners.
 """
-from collections.abc import Iterable
+from argparse import Namespace
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from duiit.data.readers.slice import DISPLAY, HU
+from duiit.data.readers.slice import DISPLAY, HU, SUV
 from duiit.util.errors import UserError
 
 # (level, width) in HU. Brain: the window of the ct-ich authors. Full: everything a 12-bit CT can hold.
 CT_WINDOWS = {"brain": (40.0, 120.0), "bone": (600.0, 2800.0), "full": (1023.5, 4095.0)}
 PERCENTILES = (0.5, 99.5)
+BY_SCAN = "percentiles"         # the word for no fixed window of PET: each scan between its own
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,35 @@ def ct_window(text: str) -> Intensity:
     return Intensity(level - width / 2, level + width / 2, HU)
 
 
+def pet_window(text: str) -> Intensity | None:
+    """`LOW,HIGH` in SUV -> Intensity; None for `percentiles`, which take no account of SUV. Raises UserError."""
+    if text == BY_SCAN:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"--pet_window {text}: give LOW,HIGH in SUV such as 0,10, or {BY_SCAN}") from None
+    if not (np.isfinite(low) and np.isfinite(high) and low < high):
+        raise UserError(f"--pet_window {text}: the second number must be above the first")
+    return Intensity(low, high, SUV)
+
+
+def fixed_windows(opt: Namespace) -> dict[str, Intensity]:
+    """{unit: Intensity} of the units whose window is the same for every scan. Raises UserError."""
+    windows = {HU: ct_window(opt.ct_window)}
+    pet = pet_window(opt.pet_window)
+    return windows if pet is None else {**windows, SUV: pet}
+
+
 def display_range() -> Intensity:
     """8-bit images that are already windowed for viewing: 0..255."""
     return Intensity(0.0, 255.0, DISPLAY)
+
+
+def scale_in_words(unit: str, windows: Mapping[str, Intensity]) -> str:
+    """What becomes [-1, 1] of a scan in `unit`, for people."""
+    fixed = windows.get(unit) or (display_range() if unit == DISPLAY else None)
+    return f"{fixed.low:g} to {fixed.high:g} {unit}" if fixed else "each scan's percentiles"
 
 
 def robust_range(images: Iterable[np.ndarray], unit: str) -> Intensity:
@@ -63,15 +92,15 @@ def robust_range(images: Iterable[np.ndarray], unit: str) -> Intensity:
     return Intensity(low, high, unit)
 
 
-def intensity_of(unit: str, images: Iterable[np.ndarray], window: Intensity,
+def intensity_of(unit: str, images: Iterable[np.ndarray], windows: Mapping[str, Intensity],
                  span: tuple[float, float] | None = None) -> Intensity:
-    """The Intensity for one scan: the CT window for HU, 0..255 for display images, percentiles for the rest.
+    """The Intensity for one scan: the fixed window of HU or SUV, 0..255 for display images, percentiles for the rest.
 
-    span: the range that a network's [-1, 1] stood for in a scan that it made. Its own percentiles would be another
-    range, and the image another than the network's.
+    windows: as `fixed_windows` gives them. span: the range that a network's [-1, 1] stood for in a scan that it made.
+    Its own percentiles would be another range, and the image another than the network's.
     """
-    if unit == HU:
-        return window
+    if unit in windows:
+        return windows[unit]
     if span:
         return Intensity(span[0], span[1], unit)
     return display_range() if unit == DISPLAY else robust_range(images, unit)

@@ -26,7 +26,7 @@ def read_scan(scan: Scan) -> list[Slice]:
     # Imported here: each format's library takes a part of a second that a cohort without it need not wait for.
     if scan.kind == "dicom":
         from duiit.data.readers.dicom import read_series
-        images, unit, geometry = read_series(scan.files)
+        images, unit, geometry = read_series(scan.files, scan.frames)
         return _slices(scan, [(image, path, unit) for image, path in images], geometry)
     if scan.kind == "nifti":
         from duiit.data.readers.nifti import read_nifti

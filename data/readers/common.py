@@ -10,7 +10,9 @@ import numpy as np
 
 from duiit.data.readers.slice import DISPLAY, GREY, HU
 from duiit.util.errors import UserError
+from duiit.util.logs import quiet_libraries, remarks_on
 
+quiet_libraries()
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 100_000_000       # one image; the largest radiographs have 30 million
@@ -42,7 +44,12 @@ def reading(path: Path, what: str) -> Iterator[None]:
         with path.open("rb") as file:
             if not file.read(1):
                 raise UserError(f"{path}: is empty (0 bytes); restore or remove it")
-        yield
+        with remarks_on(path) as errors:
+            yield
+        if errors:
+            first = textwrap.shorten(errors[0], 140, placeholder=" ...")
+            log.warning("%s: could be read, but %d parts of it are damaged (first: %s); look at its images", path,
+                        len(errors), first)
     except UserError:
         raise
     except PermissionError:

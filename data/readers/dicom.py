@@ -1,33 +1,33 @@
 """Reads the pixels of one DICOM series into the modality's unit: HU for CT, SUV for PET where the header allows it."""
-import logging
-import warnings
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.pixels import apply_color_lut, apply_rescale, get_decoder
+from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from duiit.data.readers.age import parse_age
-from duiit.data.readers.common import AIR_HU, check_size, finish, notice, reading
-from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete, slice_normal
-from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV, Geometry
+from duiit.data.readers.common import check_size, finish, notice, reading
+from duiit.data.readers.dicom_frames import frame_order, frame_place
+from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete
+from duiit.data.readers.dicom_stacks import same_places
+from duiit.data.readers.dicom_values import values_of
+from duiit.data.readers.slice import GREY, Geometry
 from duiit.data.readers.suv import suv_factor
 from duiit.util.errors import UserError
+from duiit.util.logs import remarks_on
 
-warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
-
-log = logging.getLogger(__name__)
+UNEVEN = 0.1            # mm that a slice may lie off before it is told
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_TISSUE_HU = (-900.0, 3071.0)  # a padding value in here could as well be an honest pixel
 
 
-def read_series(files: tuple[Path, ...]) -> tuple[list[tuple[np.ndarray, Path]], str, Geometry | None]:
+def read_series(files: tuple[Path, ...],
+                only: tuple[int, ...] | None = None) -> tuple[list[tuple[np.ndarray, Path]], str, Geometry | None]:
     """The images of a series, in the order of `files` (frames by position), each with its file; unit; geometry.
 
-    Images are float32, (H, W) or (3, H, W), oriented as stored. Geometry is None where the header tells no position.
-    Raises UserError for damaged files, unsupported compression, and images of unlike sizes.
+    only: the frames wanted, in order, None for all. Images are float32, (H, W) or (3, H, W), oriented as stored.
+    Geometry is None where the header tells no position. Raises UserError for damaged files, unsupported compression,
+    images of unlike sizes, and several images at one position, which no order would make a volume of.
     """
     images, places, units, factor = [], [], set(), None
     for path in files:
@@ -35,22 +35,22 @@ def read_series(files: tuple[Path, ...]) -> tuple[list[tuple[np.ndarray, Path]],
             ds = _load(path)
             if factor is None:
                 factor = _suv_of(ds, path)
-            pixels, unit = _values(ds, path, factor)
-            frames = [(_depth(place), i, place) for i in range(len(pixels)) for place in [_frame_place(ds, i)]]
-            frames.sort(key=itemgetter(0, 1))
-        images += [(finish(pixels[i], path), path) for _, i, _ in frames]
-        places += [place for _, _, place in frames]
+            pixels, unit = values_of(ds, path, factor)
+            order = frame_order(ds) if only is None else list(only)
+            places += [frame_place(ds, i) for i in order]
+        images += [(finish(pixels[i], path), path) for i in order]
         units.add(unit)
     if len({image.shape for image, _ in images}) > 1:
         raise UserError(f"{files[0].parent}: the images of one series differ in size; split the series")
-    return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files[0])
+    return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files)
 
 
 def patient_age(path: Path) -> float | None:
     """Years from Patient's Age (0010,1010), PS3.3 C.7.2.2; None where it is missing, 999Y, or the file is damaged."""
     try:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
-        return parse_age(ds.get("PatientAge"))
+        with remarks_on(path):
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
+            return parse_age(ds.get("PatientAge"))
     except Exception:  # reading its pixels will say what is wrong with the file
         return None
 
@@ -91,92 +91,6 @@ def _guess(ds: pydicom.Dataset) -> UID:
     return pydicom.uid.ExplicitVRLittleEndian if little or little is None else pydicom.uid.ExplicitVRBigEndian
 
 
-def _values(ds: pydicom.Dataset, path: Path, factor: float) -> tuple[np.ndarray, str]:
-    """(N, H, W) or (N, 3, H, W) in the modality's unit, and that unit."""
-    stored = _decoded(ds, path)
-    stored = stored if int(ds.get("NumberOfFrames") or 1) > 1 else stored[None]
-    if ds.get("PhotometricInterpretation") == "PALETTE COLOR":  # PS3.3 C.7.6.3.1.5: entries of 8 or 16 bits
-        stored = apply_color_lut(stored, ds)
-        stored = (stored >> 8 if stored.dtype.itemsize > 1 else stored).astype(np.uint8)
-    if stored.ndim == 4:
-        return np.moveaxis(stored, -1, 1)[:, :3], DISPLAY if stored.dtype == np.uint8 else GREY
-    values = np.stack([apply_rescale(frame, _rescale_of(ds, i)) for i, frame in enumerate(stored)])
-    modality = str(ds.get("Modality") or "")
-    unit = _unit(ds, modality, values, factor, path)
-    if unit == SUV:
-        values = values * factor
-    values = _without_padding(ds, stored, values, unit)
-    if unit == GREY and ds.get("PhotometricInterpretation") == "MONOCHROME1":  # PS3.3 C.7.6.3.1.2: lowest is white
-        values = values.max() + values.min() - values
-    return values, unit
-
-
-def _decoded(ds: pydicom.Dataset, path: Path) -> np.ndarray:
-    """The stored values as pydicom decodes them, colours as RGB."""
-    syntax = ds.file_meta.TransferSyntaxUID
-    try:
-        return ds.pixel_array
-    except Exception as error:
-        if not syntax.is_compressed:
-            raise
-        raise UserError(f"{path}: compressed as {syntax.name} in a way that cannot be decoded here; pip install "
-                        "'duiit[dicom]' adds a decoder; else restore the file or remove it") from error
-
-
-def _unit(ds: pydicom.Dataset, modality: str, values: np.ndarray, factor: float, path: Path) -> str:
-    if modality == "PT":
-        return SUV if factor > 0 else GREY
-    if modality != "CT":
-        return GREY
-    # Rescale Type (0028,1054): CT images may leave it out, and then mean HU (PS3.3 C.8.2.1.1.2 and C.11.1.1.2).
-    kind = str(_rescale_of(ds, 0).get("RescaleType") or "HU").upper()
-    if kind not in ("HU", "US", "HU_MOD"):
-        notice(f"{path.parent}: CT with Rescale Type (0028,1054) '{kind}', not HU; treated as grey values")
-        return GREY
-    if "RescaleIntercept" not in _rescale_of(ds, 0) and values.min() >= 0 and values.max() > 255:
-        notice(f"{path.parent}: CT without Rescale Intercept (0028,1052) and without negative values cannot be in HU; "
-               "treated as grey values")
-        return GREY
-    return HU
-
-
-def _rescale_of(ds: pydicom.Dataset, frame: int) -> pydicom.Dataset:
-    """What holds slope and intercept of one frame: its functional group (PS3.3 C.7.6.16.2.9), else the image itself."""
-    return _functional_group(ds, frame, "PixelValueTransformationSequence") or ds
-
-
-def _functional_group(ds: pydicom.Dataset, frame: int, name: str) -> pydicom.Dataset | None:
-    """An item of the multi-frame functional groups (PS3.3 C.7.6.16): the frame's own, else the one that all share."""
-    per_frame, shared = ds.get("PerFrameFunctionalGroupsSequence"), ds.get("SharedFunctionalGroupsSequence")
-    for group in (per_frame[frame] if per_frame and frame < len(per_frame) else None, shared[0] if shared else None):
-        if group is not None and group.get(name):
-            return group[name][0]
-    return None
-
-
-def _without_padding(ds: pydicom.Dataset, stored: np.ndarray, values: np.ndarray, unit: str) -> np.ndarray:
-    """`values` with what the scanner has not seen set to air (CT) or to the lowest seen value, PS3.3 C.7.5.1.1.2."""
-    padding = _padding(ds, stored)
-    if padding is not None and padding.any() and not padding.all():
-        # Some headers name a tissue value as padding, against the standard; true padding reaches into a corner.
-        at_corner = padding[:, [0, 0, -1, -1], [0, -1, 0, -1]].any()
-        suspect = unit == HU and _TISSUE_HU[0] < values[padding].min() and values[padding].max() < _TISSUE_HU[1]
-        if at_corner or not suspect:
-            values = np.where(padding, AIR_HU if unit == HU else values[~padding].min(), values)
-    return np.maximum(values, AIR_HU) if unit == HU else values
-
-
-def _padding(ds: pydicom.Dataset, stored: np.ndarray) -> np.ndarray | None:
-    """Where stored values are Pixel Padding Value (0028,0120), or up to the Range Limit (0028,0121)."""
-    value = ds.get("PixelPaddingValue")
-    if not isinstance(value, int) or stored.dtype.kind not in "iu":
-        return None
-    limit = ds.get("PixelPaddingRangeLimit")
-    ends = (value, limit if isinstance(limit, int) else value)
-    # Written with the wrong sign (63536 for -2000), it means the same bits.
-    low, high = sorted(int(np.array(end).astype(stored.dtype)) for end in ends)
-    return (stored >= low) & (stored <= high)
-
 
 def _suv_of(ds: pydicom.Dataset, path: Path) -> float:
     """The series' factor to SUV, or -1 with a notice; 1 for what is not PET."""
@@ -189,39 +103,39 @@ def _suv_of(ds: pydicom.Dataset, path: Path) -> float:
     return factor
 
 
-def _frame_place(ds: pydicom.Dataset, frame: int) -> np.ndarray | None:
-    """(4, 3) in LPS mm: steps along columns and rows, slice step, origin (PS3.3 C.7.6.2.1.1); None where not told."""
-    plane = _functional_group(ds, frame, "PlaneOrientationSequence") or ds
-    origin = (_functional_group(ds, frame, "PlanePositionSequence") or ds).get("ImagePositionPatient")
-    measures = _functional_group(ds, frame, "PixelMeasuresSequence") or ds
-    try:
-        orientation = np.asarray(plane.get("ImageOrientationPatient"), dtype=float)
-        row_step, column_step = (float(value) for value in measures.get("PixelSpacing"))
-        gap = abs(float(measures.get("SpacingBetweenSlices") or measures.get("SliceThickness") or 1.0)) or 1.0
-        normal = slice_normal(orientation)
-        place = np.stack([orientation[:3] * column_step, orientation[3:] * row_step, normal * gap,
-                          np.asarray(origin, dtype=float)])
-    except (TypeError, ValueError):
-        return None
-    return place if np.isfinite(place).all() and min(row_step, column_step) > 0 else None
 
 
-def _depth(place: np.ndarray | None) -> float:
-    """mm along the slice normal; 0 where not told, which leaves frames in their order."""
-    return 0.0 if place is None else round(float(place[2] @ place[3] / np.linalg.norm(place[2])), 3)
-
-
-def _geometry(places: list[np.ndarray | None], path: Path) -> Geometry | None:
+def _geometry(places: list[np.ndarray | None], files: tuple[Path, ...]) -> Geometry | None:
     """One affine for the series; the slice step is the mean one, which keeps a tilted gantry's shear."""
     known = [place for place in places if place is not None]
     if not known or len(known) < len(places):
         return None
     origins = np.stack([place[3] for place in known])
+    _refuse_repeats(origins @ known[0][2] / np.linalg.norm(known[0][2]), files)
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = known[0][:3].T, origins[0]
     steps = np.diff(origins, axis=0)
-    if len(steps) and np.linalg.norm(steps.mean(axis=0)) > 1e-3:
+    if len(steps):
         affine[:3, 2] = steps.mean(axis=0)
-        if np.abs(steps - steps.mean(axis=0)).max() > 0.1:
-            log.info("%s: the distance between slices varies; the mean one stands for it", path.parent)
+        _tell_unevenness(origins, files)
     return Geometry(_LPS_TO_RAS @ affine)
+
+
+def _tell_unevenness(origins: np.ndarray, files: tuple[Path, ...]) -> None:
+    """A line where slices would lie elsewhere in a volume of even steps, which is all that NIfTI can hold."""
+    even = origins[0] + np.arange(len(origins))[:, None] * (origins[-1] - origins[0]) / (len(origins) - 1)
+    off = float(np.linalg.norm(origins - even, axis=1).max())
+    if off > UNEVEN:
+        apart = np.linalg.norm(np.diff(origins, axis=0), axis=1)
+        where = files[0] if len(files) == 1 else files[0].parent
+        notice(f"{where}: its {len(origins)} slices lie {apart.min():.2f} to {apart.max():.2f} mm apart, so that a "
+               f"volume of even steps (NIfTI) puts them up to {off:.1f} mm off; translate with --format dicom, which "
+               "keeps each in its place, or add slices that are missing")
+
+
+def _refuse_repeats(depths: np.ndarray, files: tuple[Path, ...]) -> None:
+    count = len(depths) - len(set(same_places(depths)))
+    if count:
+        where = files[0] if len(files) == 1 else f"{files[0].parent}: the series of {files[0].name}"
+        raise UserError(f"{where}: {count} of {len(depths)} images lie at the position of another, and nothing in "
+                        "their headers tells them apart; take out those that do not belong together")

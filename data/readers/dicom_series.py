@@ -1,26 +1,31 @@
-"""Groups DICOM files into series by their headers and puts each series into anatomical order. Reads no pixels."""
-import logging
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+"""Groups DICOM files into series by their headers and puts each series into anatomical order.
 
-import numpy as np
+Reads no pixels, but where images lie at one position and may be one and the same.
+"""
+import hashlib
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
 import pydicom
+from pydicom.tag import Tag
 from pydicom.uid import UID
 
+from duiit.data.readers.dicom_frames import FUNCTIONAL, PRIVATE, place_of
+from duiit.data.readers.dicom_kinds import KIND_TAGS, OTHER, kind_of, tell_left_out
+from duiit.data.readers.dicom_stacks import FLAT, TELLING, Place, alike, positions, stacks_of
 from duiit.util.files import natural_key
+from duiit.util.logs import remarks_on
 
 log = logging.getLogger(__name__)
-warnings.filterwarnings("ignore", module=r"pydicom\.")  # about odd values that the user cannot mend
 
-# What the grouping needs, by PS3.6 keyword. Repeats (echoes, time points, ...) are told apart by _REPEATS.
-_REPEATS = ("TemporalPositionIdentifier", "EchoNumbers", "DiffusionBValue", "AcquisitionNumber", "ContentTime")
+# What the grouping needs, by PS3.6 keyword.
 _TAGS = ("SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "StudyInstanceUID",
-         "PatientID", "ImageOrientationPatient", "ImagePositionPatient", "SliceLocation", "InstanceNumber", "Rows",
-         "Columns", "NumberOfFrames", "ImageType", *_REPEATS)
+         "PatientID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceLocation",
+         "InstanceNumber", "Rows", "Columns", "NumberOfFrames")
 # Modalities (PS3.3 C.7.3.1.1.1) whose objects may have rows and columns and are still no image of the patient.
 NOT_IMAGES = {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "PR", "KO", "REG", "FID", "RWV", "PLAN", "ECG",
                "HD", "AU", "DOC"}
@@ -37,20 +42,27 @@ class Header:
     study: str
     patient_id: str
     instance: str
-    localizer: bool
-    frames: int
+    left_out: str                        # why it is no picture to make a scan of, "" where it is one
     matrix: tuple[int, int]
-    axis: tuple[float, ...] | None       # direction cosines of rows and columns, None where not told
-    position: float | None               # mm along the slice normal, growing towards head, left or back
     number: int                          # InstanceNumber
-    repeats: tuple[str, ...] = field(default=())
+    places: tuple[Place, ...] = field(default=())       # of each frame
+
+    @property
+    def frames(self) -> int:
+        return len(self.places)
 
 
 @dataclass(frozen=True)
 class Series:
-    """Files of one series, in anatomical order; `problem` where the only file could not be read at all."""
+    """Files of one series, in anatomical order; `problem` where the only file could not be read at all.
+
+    frames: which of the only file's frames, in order, where it holds several stacks. label: which of several stacks at
+    the same positions it is, else "".
+    """
     headers: tuple[Header, ...]
     problem: Path | None = None
+    frames: tuple[int, ...] | None = None
+    label: str = ""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -75,20 +87,27 @@ def looks_like_dicom(path: Path) -> bool:
 
 def read_header(path: Path) -> Header | None:
     """The header of one file, or None where it is a DICOM object other than an image. Raises whatever pydicom does."""
-    ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(_TAGS))
+    with remarks_on(path):
+        return _read_header(path)
+
+
+def _read_header(path: Path) -> Header | None:
+    tags = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
+    ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
     modality = str(ds.get("Modality") or "")
     if not ds.get("Rows") or not ds.get("Columns") or modality in NOT_IMAGES:
         if is_incomplete(ds):
             raise ValueError("only a part of a DICOM image")
         return None
-    axis, position = _place(ds)
+    frames = int(ds.get("NumberOfFrames") or 1)
+    if frames > 1:
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*tags, *map(Tag, FUNCTIONAL)])
     return Header(
         path=path, modality=modality, series=str(ds.get("SeriesInstanceUID") or ""),
         series_number=str(ds.get("SeriesNumber") or ""), study=str(ds.get("StudyInstanceUID") or ""),
         patient_id=str(ds.get("PatientID") or "").strip(), instance=str(ds.get("SOPInstanceUID") or ""),
-        localizer="LOCALIZER" in (ds.get("ImageType") or ()), frames=int(ds.get("NumberOfFrames") or 1),
-        matrix=(int(ds.Rows), int(ds.Columns)), axis=axis, position=position,
-        number=int(ds.get("InstanceNumber") or 0), repeats=tuple(str(ds.get(tag) or "") for tag in _REPEATS))
+        left_out=kind_of(ds), matrix=(int(ds.Rows), int(ds.Columns)),
+        number=int(ds.get("InstanceNumber") or 0), places=tuple(place_of(ds, i) for i in range(frames)))
 
 
 def is_incomplete(ds: pydicom.Dataset) -> bool:
@@ -97,39 +116,17 @@ def is_incomplete(ds: pydicom.Dataset) -> bool:
     return kind is None or (not ds.get("Rows") and UID(kind).name.endswith("Image Storage"))
 
 
-def slice_normal(orientation: Iterable[float]) -> np.ndarray:
-    """Unit vector (3,) in LPS along which slices are ordered: across the image plane (PS3.3 C.7.6.2.1.1), with the
-    sign that makes axial slices go from foot to head, coronal ones to the back and sagittal ones to the left.
-    """
-    row, column = np.asarray(orientation, dtype=float).reshape(2, 3)
-    normal = np.cross(row, column)
-    length = np.linalg.norm(normal)
-    if not np.isfinite(length) or length < 1e-6:
-        raise ValueError("ImageOrientationPatient has no direction")
-    return normal / length * np.sign(normal[np.argmax(np.abs(normal))])
-
-
-def _place(ds: pydicom.Dataset) -> tuple[tuple[float, ...] | None, float | None]:
-    orientation, origin = ds.get("ImageOrientationPatient"), ds.get("ImagePositionPatient")
-    try:
-        axis = tuple(round(float(value), 3) for value in orientation)
-        return axis, float(slice_normal(orientation) @ np.asarray(origin, dtype=float))
-    except (TypeError, ValueError):
-        location = ds.get("SliceLocation")
-        return None, None if location is None else float(location)
-
-
 def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
                  root: Path) -> tuple[list[Series], Counter[str]]:
     """The image series among DICOM files, and how many images of other modalities were passed over.
 
     modalities: the Modality values wanted, None for all. A file that cannot be read becomes a series of its own, so
-    that reading it names it. Scout views (ImageType LOCALIZER, PS3.3 C.8.2.1.1.1) are left out.
+    that reading it names it. What is no picture of the patient (dicom_kinds) is left out and counted.
     """
     groups: defaultdict[tuple[Hashable, ...], list[Header]] = defaultdict(list)
     broken: list[Series] = []
     passed: Counter[str] = Counter()
-    other = scouts = 0
+    left_out: Counter[str] = Counter()
     for path in paths:
         try:
             header = read_header(path)
@@ -137,25 +134,24 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
             broken.append(Series((), path))
             continue
         if header is None:
-            other += 1
+            left_out[OTHER] += 1
         elif modalities and header.modality not in modalities:
             passed[header.modality or "no modality"] += 1
-        elif header.localizer:
-            scouts += 1
+        elif header.left_out:
+            left_out[header.left_out] += 1
         else:
             groups[_series_key(header)].append(header)
-    for count, what in ((other, "are not images (structures, doses, reports)"), (scouts, "are scout views")):
-        if count:
-            log.info("%s: %d DICOM files %s and are left out", root, count, what)
-    stacks = [stack for headers in groups.values() for stack in _stacks(_without_copies(headers, root))]
-    return [Series(tuple(_in_order(stack))) for stack in stacks] + broken, passed
+    tell_left_out(left_out, root, bool(groups or broken or passed))
+    remarks = _Remarks(root)
+    series = [one for headers in groups.values() for one in series_of(_without_copies(headers, root), remarks)]
+    remarks.tell()
+    return series + broken, passed
 
 
 def _series_key(header: Header) -> tuple[Hashable, ...]:
-    # Without a UID, what lies in one folder belongs together. A file of many frames is a volume by itself; images of
-    # another size or direction in one series are another stack (thick and reformatted slices filed under one number).
+    # Without a UID, what lies in one folder belongs together. A file of many frames is a volume by itself.
     own_file = str(header.path) if header.frames > 1 else ""
-    return header.series or str(header.path.parent), header.patient_id, own_file, header.matrix, header.axis
+    return header.series or str(header.path.parent), header.patient_id, own_file
 
 
 def _without_copies(headers: list[Header], root: Path) -> list[Header]:
@@ -168,26 +164,88 @@ def _without_copies(headers: list[Header], root: Path) -> list[Header]:
     return unique
 
 
-def _stacks(headers: list[Header]) -> list[list[Header]]:
-    """One stack for each echo or time point where positions repeat and a tag tells the repeats apart."""
-    if not _repeats_position(headers):
-        return [headers]
-    for which in range(len(_REPEATS)):
-        parts = defaultdict(list)
-        for header in headers:
-            parts[header.repeats[which]].append(header)
-        if 1 < len(parts) < len(headers) and not any(_repeats_position(part) for part in parts.values()):
-            return [parts[value] for value in sorted(parts, key=natural_key)]
-    return [headers]
+# -- one series into stacks ----------------------------------------------------------------------------------------
+
+class _Remarks:
+    """What happened to the series of a folder, counted: one line for each kind, which names the first."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.apart: dict[str, list[int]] = {}           # first file: images in each part
+        self.several: dict[str, list[str]] = {}         # first file: labels of its stacks
+        self.repeats: dict[str, int] = {}
+
+    def tell(self) -> None:
+        if self.apart:
+            first, parts = next(iter(self.apart.items()))
+            log.warning("%s: %d series fall apart into several scans, as their images differ in direction, size or "
+                        "pixel size, or lack a position (first that of %s: %s images); look whether that is meant, and "
+                        "take out what is not wanted", self.root, len(self.apart), first, " + ".join(map(str, parts)))
+        if self.several:
+            first, labels = next(iter(self.several.items()))
+            shown = ", ".join(labels[:4]) + (f" and {len(labels) - 4} more" if len(labels) > 4 else "")
+            log.warning("%s: %d series hold several images at each position, which become scans of their own (first "
+                        "that of %s: %s); look whether all are wanted", self.root, len(self.several), first, shown)
+        if self.repeats:
+            log.warning("%s: %d DICOM images are the same as another at their position and are left out (first in the "
+                        "series of %s); remove the second copies", self.root, sum(self.repeats.values()),
+                        next(iter(self.repeats)))
 
 
-def _repeats_position(headers: list[Header]) -> bool:
-    places = [round(header.position, 2) for header in headers if header.position is not None]
-    return len(set(places)) < len(places)
+def series_of(headers: Sequence[Header], remarks: _Remarks | None = None) -> list[Series]:
+    """The scans in one series' files, or in the frames of one file: of one direction and size, each position once."""
+    remarks = remarks or _Remarks(headers[0].path.parent)
+    first, frames = headers[0], headers[0].frames > 1
+    places = list(first.places) if frames else [header.places[0] for header in headers]
+    sizes = [first.matrix] * len(places) if frames else [header.matrix for header in headers]
+    groups = [[here[n] for n in group] for size in dict.fromkeys(sizes)
+              for here in [[i for i, other in enumerate(sizes) if other == size]]
+              for group in alike([places[i] for i in here])]
+    name = first.path.relative_to(remarks.root).as_posix()
+    if len(groups) > 1:
+        remarks.apart[name] = [len(group) for group in groups]
+    found = []
+    for group in groups:
+        content = _frame_content(first.path, group) if frames else _file_content([headers[i].path for i in group])
+        stacks = stacks_of([places[i] for i in group], content)
+        if any(stack.repeats for stack in stacks):
+            remarks.repeats[name] = remarks.repeats.get(name, 0) + sum(stack.repeats for stack in stacks)
+        if len(stacks) > 1:
+            remarks.several.setdefault(name, []).extend(stack.label for stack in stacks)
+        found += [(_in_order([group[n] for n in stack.members], places, headers), stack) for stack in stacks]
+    if not frames:
+        return [Series(tuple(headers[i] for i in order), label=stack.label) for order, stack in found]
+    whole = len(found) == 1 and not found[0][1].repeats
+    return [Series((first,), frames=None if whole else tuple(order), label=stack.label) for order, stack in found]
 
 
-def _in_order(headers: list[Header]) -> list[Header]:
-    complete = all(header.position is not None for header in headers)
-    key: Callable[[Header], tuple[Any, ...]] = lambda header: (  # noqa: E731
-        round(header.position or 0.0, 3) if complete else 0.0, header.number, natural_key(header.path))
-    return sorted(headers, key=key)
+def _in_order(members: list[int], places: Sequence[Place], headers: Sequence[Header]) -> list[int]:
+    where = positions([places[i] for i in members])
+    depth = dict(zip(members, where, strict=True)) if where else {}
+    if len(headers) < len(places):
+        return sorted(members, key=lambda i: (round(depth.get(i, 0.0), 3), i))
+    return sorted(members, key=lambda i: (round(depth.get(i, 0.0), 3), headers[i].number,
+                                          natural_key(headers[i].path)))
+
+
+def _file_content(paths: Sequence[Path]) -> Callable[[int], bytes]:
+    return cache(lambda i: _digest(paths[i], None))
+
+
+def _frame_content(path: Path, frames: Sequence[int]) -> Callable[[int], bytes]:
+    return cache(lambda i: _digest(path, frames[i]))
+
+
+def _digest(path: Path, frame: int | None) -> bytes:
+    """Stands for the pixels of a file or of one of its frames, as decoded; for the file itself where they cannot be."""
+    from pydicom.pixels import pixel_array
+    try:
+        pixels = pixel_array(path, index=frame)
+        if pixels.min() == pixels.max():
+            return FLAT
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True,
+                             specific_tags=["RescaleSlope", "RescaleIntercept", "PhotometricInterpretation"])
+        told = f"{pixels.shape} {pixels.dtype} {[str(element.value) for element in ds]}".encode()
+        return hashlib.blake2b(told + pixels.tobytes(), digest_size=16).digest()
+    except Exception:  # each decoder fails in its own way; reading it will say what is wrong
+        return hashlib.blake2b(f"{path} {frame}".encode(), digest_size=16).digest()

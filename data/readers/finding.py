@@ -106,7 +106,7 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
     tell_sideless([scan.files[0] for scan in volumes], root)
     scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
     if single and dicom:
-        return scans + [_single_dicom(dicom[0], root, patient_of)]
+        return scans + _single_dicom(dicom[0], root, patient_of)
     series, passed = dicom_series.group_series(dicom, modalities, root)
     if passed:
         others = ", ".join(f"{count} {modality}" for modality, count in sorted(passed.items()))
@@ -150,20 +150,28 @@ def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path,
     return Scan(name, patient, tuple(paths), kind, root)
 
 
-def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> Scan:
+def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> list[Scan]:
     """Exactly the file that was asked for, even a scout view; what is no image is told when it is read."""
     try:
         header = dicom_series.read_header(path)
     except Exception:  # whatever a damaged header makes pydicom raise
         header = None
     known = header.patient_id if header and not NOBODY.fullmatch(header.patient_id) else None
-    return Scan(stem_of(path), patient_of(path) or known or stem_of(path), (path,), "dicom", root)
+    scan = Scan(stem_of(path), patient_of(path) or known or stem_of(path), (path,), "dicom", root)
+    several = dicom_series.series_of([header]) if header else []
+    return [replace(scan, name=_labelled(scan.name, one), frames=one.frames) for one in several] or [scan]
+
+
+def _labelled(name: str, one: Series) -> str:
+    return f"{name}_{one.label}" if one.label else name
 
 
 def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> list[Scan]:
     series = sorted(series, key=lambda one: (natural_key(_folder(one).relative_to(root)), _series_label(one),
                                              natural_key(one.files[0])))
-    crowd = Counter(_folder(one) for one in series if not one.problem)
+    # Stacks of one series have labels of their own.
+    crowd = Counter(folder for folder, _, _ in {(_folder(one), _series_label(one), "" if one.label else one.files)
+                                                for one in series if not one.problem})
     anonymous = _constant_ids(series, root)
     scans = []
     for one in series:
@@ -174,7 +182,8 @@ def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> li
         elif crowd[folder] > 1:
             name = PurePosixPath(name, f"series_{_series_label(one)}").as_posix()
         patient = patient_of(one.files[0]) or _dicom_patient(one, series, root, anonymous)
-        scans.append(Scan(name or root.resolve().name, patient, one.files, "dicom", root))
+        scans.append(Scan(_labelled(name or root.resolve().name, one), patient, one.files, "dicom", root,
+                          frames=one.frames))
     return scans
 
 

@@ -47,6 +47,7 @@ class Scan:
         or two where header and values are apart, the one that names the scan first.
     kind: "images" (PNG, JPEG, TIFF), "numpy", "nifti" (any volume file with an affine) or "dicom".
     unit: HU, SUV, GREY or DISPLAY when known before reading, else None (the reader decides).
+    frames: for a DICOM file that holds several scans, which of its frames are this one's, in order; else None.
     file_labels: file's name relative to the cohort's folder -> label, where labels are given file by file.
     """
     name: str
@@ -57,6 +58,7 @@ class Scan:
     unit: str | None = None
     label: Label = None
     file_labels: dict[str, Label] = field(default_factory=dict)
+    frames: tuple[int, ...] | None = None
 
     def label_of(self, path: Path) -> Label:
         """The label of the slices in `path`: the file's own if it has one, else the scan's."""

@@ -22,7 +22,7 @@ from pydicom.valuerep import DSfloat, validate_value
 
 from duiit.data.preparing.intensity import CT_WINDOWS
 from duiit.data.readers.common import notice, reading, stem_of
-from duiit.data.readers.dicom import _depth, _frame_place, _functional_group
+from duiit.data.readers.dicom_frames import frame_order, functional_group
 from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.errors import UserError
 
@@ -144,19 +144,19 @@ class _Sources:
         self.scan = scan
         self.file = cache(self._file)
         header, key, _ = self.file(scan.files[0])   # the same whichever of its slices were chosen
-        self.scan_key = f"{header.get('SeriesInstanceUID') or scan.name}\0{key}"
+        frames = "" if scan.frames is None else f"\0{scan.frames}"
+        self.scan_key = f"{header.get('SeriesInstanceUID') or scan.name}\0{key}{frames}"
 
     def _file(self, path: Path) -> tuple[pydicom.Dataset, str, list[int]]:
         """Header; SOP Instance UID, or the content's digest where there is none; frames as the reader orders them."""
         with reading(path, "a source image"), path.open("rb") as file:
             header = _read_header(path) if self.scan.kind == "dicom" else pydicom.Dataset()
             key = str(header.get("SOPInstanceUID") or hashlib.file_digest(file, "sha256").hexdigest())
-            frames = range(int(header.get("NumberOfFrames") or 1))
-            return header, key, sorted(frames, key=lambda i: (_depth(_frame_place(header, i)), i))
+            return header, key, frame_order(header) if self.scan.frames is None else list(self.scan.frames)
 
     def of(self, s: Slice) -> _Source:
         header, key, frames = self.file(s.path)
-        frame = frames[s.index] if len(frames) > 1 else None
+        frame = frames[s.index] if len(frames) > 1 or self.scan.frames is not None else None
         placed = s.geometry is not None
         if not placed:
             notice(f"{self.scan.name}: position and pixel size are not known; written with pixels and slices of 1 mm")
@@ -181,9 +181,9 @@ def _read_header(path: Path) -> pydicom.Dataset:
 
 def _plane_of_header(header: pydicom.Dataset, frame: int) -> _Plane:
     """From the image's own tags, or the frame's functional groups (PS3.3 C.7.6.16.2.1, .3 and .4)."""
-    axes = _functional_group(header, frame, "PlaneOrientationSequence") or header
-    place = _functional_group(header, frame, "PlanePositionSequence") or header
-    measures = _functional_group(header, frame, "PixelMeasuresSequence") or header
+    axes = functional_group(header, frame, "PlaneOrientationSequence") or header
+    place = functional_group(header, frame, "PlanePositionSequence") or header
+    measures = functional_group(header, frame, "PixelMeasuresSequence") or header
     orientation = np.asarray(axes.ImageOrientationPatient, dtype=float)
     thickness = measures.get("SliceThickness")
     down, right = (float(value) for value in measures.PixelSpacing)

@@ -15,7 +15,7 @@ import numpy as np
 
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
-from duiit.data.preparing.intensity import ct_window
+from duiit.data.preparing.intensity import ct_window, fixed_windows
 from duiit.data.readers.slice import Scan
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
@@ -41,7 +41,7 @@ NOT_FETCHED = ("the Inception weights are not here; --metrics fid,kid,is fetches
 def evaluate(opt: Namespace) -> int:
     """Exit status 0, or 2 where a metric that was asked for (by name, or by --fid_weights) is not among the figures."""
     opt.target = opt.target or "ct"
-    ct_window(opt.ct_window)                                # a wrong one is told before anything is read
+    fixed_windows(opt)                                      # a wrong one is told before anything is read
     return Evaluation(opt).go()
 
 
@@ -222,6 +222,7 @@ class Evaluation:
     def _settings(self) -> dict[str, Any]:
         opt, window = self.opt, ct_window(self.opt.ct_window)
         settings = {"target": opt.target, "metrics": list(self.metrics), "ct_window": opt.ct_window,
+                    "pet_window": opt.pet_window,
                     "window_hu": [window.low, window.high], "slices": opt.slices, "keep_empty": opt.keep_empty,
                     "mask": opt.mask, "device": str(opt.device)}
         if opt.name:

@@ -22,7 +22,7 @@ from torch.nn import Module
 
 from duiit.data import splits
 from duiit.data.checking import fingerprint
-from duiit.data.preparing.intensity import ct_window
+from duiit.data.preparing.intensity import BY_SCAN, fixed_windows
 from duiit.data.readers.slice import Scan
 from duiit.options import run_file
 from duiit.util import checkpoint
@@ -39,7 +39,7 @@ VERSION = 1
 AGGREGATES = ("mean", "median")
 SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
 # What shapes a slice, and what shapes an answer: facts that were found under other settings are not these.
-SLICES = ("target", "ct_window", "mri_channel", "slices", "keep_empty")
+SLICES = ("target", "ct_window", "pet_window", "mri_channel", "slices", "keep_empty")
 ANSWERS = (*SLICES, "task", "preprocess", "load_size", "output_nc")
 
 # How the run's own labels are read, whatever is said of those of the scans to predict.
@@ -183,7 +183,7 @@ def training_fingerprint(opt: Namespace, parts: Parts) -> dict[str, Any]:
 def facts_of_scan(prepared: PreparedScan, opt: Namespace) -> list[fingerprint.ScanFacts]:
     """[ScanFacts] of a PreparedScan; [] where every slice is empty."""
     used = [prepared.slices[i] for i in used_slices(prepared, opt)]
-    return [fingerprint.facts_of(used, ct_window(opt.ct_window))] if used else []
+    return [fingerprint.facts_of(used, fixed_windows(opt))] if used else []
 
 
 # -- what both need --------------------------------------------------------------------------------------------------
@@ -206,6 +206,8 @@ def _read(path: Path) -> dict[str, Any]:
     """What a file of ours holds; {} where there is none, or none that can be used."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
+        if "made_with" in kept:                         # what was found before there was the option
+            kept["made_with"] = {"pet_window": BY_SCAN, **kept["made_with"]}
         return kept if kept["version"] == VERSION else {}
     except (OSError, ValueError, KeyError, TypeError):
         return {}

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from duiit.data.preparing import transforms
-from duiit.data.preparing.intensity import PERCENTILES, Intensity
+from duiit.data.preparing.intensity import BY_SCAN, PERCENTILES, Intensity, fixed_windows
 from duiit.data.readers.slice import DISPLAY, HU
 from duiit.models import networks
 from duiit.util.errors import UserError
@@ -141,17 +141,18 @@ def _source(opt: Namespace) -> str:
 
 
 def _fixed_scale(opt: Namespace, images: PreparedScan | None) -> Intensity | None:
-    """The target's Intensity where it is the same for every scan (HU, 8-bit display values), else None."""
+    """The target's Intensity where it is the same for every scan (HU, SUV, 8-bit display values), else None."""
     intensity = target_intensity(opt) if opt.facts.target_range else images and images.intensity
-    return intensity if intensity and intensity.unit in (HU, DISPLAY) else None
+    return intensity if intensity and intensity.unit in (HU, DISPLAY, *fixed_windows(opt)) else None
 
 
 # -- what the user is told -----------------------------------------------------------------------------------------
 
 def _scaling(opt: Namespace, modality: str) -> list[str]:
     low, high = PERCENTILES
-    return [f"HU images: clip to --ct_window {opt.ct_window} and map it to [-1, 1]; 8-bit images that are no MRI: "
-            f"0..255 to [-1, 1]; all others ({modality} in grey values, SUV, …): scan by scan, its {low} and {high} "
+    suv = "" if opt.pet_window == BY_SCAN else f"SUV images: the same with --pet_window {opt.pet_window}; "
+    return [f"HU images: clip to --ct_window {opt.ct_window} and map it to [-1, 1]; {suv}8-bit images that are no "
+            f"MRI: 0..255 to [-1, 1]; all others ({modality} in grey values, …): scan by scan, its {low} and {high} "
             "percentiles over all slices to -1 and 1, clipped"]
 
 
@@ -161,7 +162,7 @@ def _resizing(opt: Namespace) -> str:
 
 
 def _settings(opt: Namespace) -> dict[str, Any]:
-    names = ("preprocess", "load_size", "crop_size", "ct_window", "mri_channel", "slices")
+    names = ("preprocess", "load_size", "crop_size", "ct_window", "pet_window", "mri_channel", "slices")
     return {"settings": {name: getattr(opt, name) for name in names}, "percentiles": list(PERCENTILES)}
 
 

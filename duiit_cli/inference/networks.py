@@ -12,7 +12,7 @@ from torch.nn import Module
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import transforms
 from duiit.data.preparing.cohort import prepared_scan
-from duiit.data.preparing.intensity import Intensity, ct_window
+from duiit.data.preparing.intensity import Intensity, fixed_windows
 from duiit.data.readers.slice import Scan, Slice
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks
@@ -62,7 +62,7 @@ class PreparedScan:
 def read(scan: Scan, modality: str, channels: int, opt: Namespace) -> PreparedScan:
     """Reads and prepares one scan just as training does, without the crop and the flip."""
     loader = loader_of(modality)
-    done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), ct_window(opt.ct_window), channels, opt)
+    done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), fixed_windows(opt), channels, opt)
     slices, images, empty = (list(column) for column in zip(*done, strict=True))
     return PreparedScan(scan, slices, images, empty, intensity)
 

@@ -13,7 +13,7 @@ import torch
 from torch.nn import Module
 
 from duiit.data.modality_dataset import loader_of
-from duiit.data.preparing.intensity import Intensity, ct_window
+from duiit.data.preparing.intensity import BY_SCAN, Intensity, ct_window
 from duiit.data.preparing.transforms import blend_neighbours, resize
 from duiit.data.readers.labels import WRITTEN
 from duiit.data.readers.slice import HU, Label, Scan, Slice
@@ -105,7 +105,8 @@ def _write_dicom(folder: Path, scan: Scan, slices: list[Slice], images: Sequence
 
 def _identity(opt: Namespace, intensity: Intensity) -> SeriesIdentity:
     """What synthetic series are named after: the same weights and settings make the same series again."""
-    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source]).encode())
+    pet = [] if opt.pet_window == BY_SCAN else [opt.pet_window]     # runs of before have the names they had
+    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source, *pet]).encode())
     for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
         digest.update(path.read_bytes())
     whole, source = ct_window("full"), source_of(opt)

@@ -165,7 +165,10 @@ def options_of(folder: Path) -> dict[str, Any]:
 def _images(experiment: Experiment, facts: Mapping[str, Any]) -> list[str]:
     options = [found for found in map(options_of, _runs(experiment)) if found]
     lines = []
-    for name, said in (("ct_window", "CT window (--ct_window)"), ("load_size", "loading size (--load_size, pixels)"),
+    pet = any("pet" in f"{found.get('target')},{found.get('sources')}".split(",") for found in options)
+    for name, said in (("ct_window", "CT window (--ct_window)"),
+                       *([("pet_window", "PET window (--pet_window, SUV)")] if pet else []),
+                       ("load_size", "loading size (--load_size, pixels)"),
                        ("crop_size", "crop in training (--crop_size, pixels)"), ("preprocess", "--preprocess"),
                        ("slices", "--slices")):
         values = list(dict.fromkeys(str(found[name]) for found in options if name in found))

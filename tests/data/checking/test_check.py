@@ -5,8 +5,10 @@ import shutil
 
 import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from duiit.data.checking import scan_survey
 from duiit.data.checking.check import as_fingerprint, as_json, check_folder
@@ -226,9 +228,6 @@ def test_names_that_only_look_alike_are_nobodys_twins(root, cohort_on_disk):
 
 def write_series(folder, patient_id, seed):
     """A CT series of two slices, of pydicom's own small CT, with other pixels."""
-    import pydicom
-    from pydicom.data import get_testdata_file
-
     folder.mkdir(parents=True)
     for n in range(2):
         ds = pydicom.dcmread(get_testdata_file("CT_small.dcm", download=False))
@@ -386,3 +385,28 @@ def test_the_toolkits_layout(tmp_path, cohort_on_disk):
     assert any("1 patients of B are in more than one of train, val and test: w" in reason for reason in found)
     assert not any("entries have no image" in reason for reason in found)          # one table serves both sides
     assert not any("error" in level for level in found.values())
+
+
+def stacked(folder, places):
+    """A series of CT_small, one image at each of `places` (mm)."""
+    write_series(folder, "A1", 0)
+    template = pydicom.dcmread(folder / "0.dcm")
+    for path in folder.iterdir():
+        path.unlink()
+    for n, z in enumerate(places):
+        template.SOPInstanceUID = template.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
+        template.ImagePositionPatient = [0, 0, z]
+        template.PixelData = np.random.default_rng(n).integers(0, 2000, (128, 128), np.int16).tobytes()
+        template.save_as(folder / f"{n}.dcm")
+
+
+def test_slices_that_are_not_evenly_spaced_are_a_problem(tmp_path):
+    stacked(tmp_path / "ct" / "p", (0, 4, 8, 16))
+    [problem] = [p for p in check(tmp_path)[1] if "apart" in p.reason]
+    assert problem.level == "warning" and problem.where == str(tmp_path / "ct" / "p")
+    assert "up to 2.7 mm off" in problem.reason and "--format dicom" in problem.remedy
+
+
+def test_images_at_one_position_are_an_error_where_nothing_tells_them_apart(tmp_path):
+    stacked(tmp_path / "ct" / "p", (0, 0, 1, 1))
+    assert [p.level for p in check(tmp_path)[1] if "position of another" in p.reason] == ["error"]

@@ -9,7 +9,7 @@ from duiit.data.checking.fingerprint import facts_of, summarise, unlike
 from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.slice import DISPLAY, GREY, HU, Geometry, Slice
 
-BRAIN = ct_window("brain")
+BRAIN = {HU: ct_window("brain")}
 
 
 def head(seed, size=48, slices=4, spacing=(4.5, 4.5, 5.0)):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from duiit.data.preparing.intensity import ct_window, display_range, intensity_of, robust_range
+from duiit.data.preparing.intensity import Intensity, ct_window, display_range, intensity_of, pet_window, robust_range
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
 from duiit.util.errors import UserError
 
@@ -60,7 +60,24 @@ def test_constant_images_stay_finite():
 
 
 def test_the_unit_chooses_the_scale():
-    window, images = ct_window("bone"), [np.arange(100.0)]
-    assert intensity_of(HU, images, window) is window
-    assert intensity_of(DISPLAY, images, window) == display_range()
-    assert intensity_of(GREY, images, window) == robust_range(images, GREY)
+    bone, pet, images = ct_window("bone"), pet_window("0,10"), [np.arange(100.0)]
+    windows = {HU: bone, SUV: pet}
+    assert intensity_of(HU, images, windows) is bone and intensity_of(SUV, images, windows) is pet
+    assert intensity_of(DISPLAY, images, windows) == display_range()
+    assert intensity_of(GREY, images, windows) == robust_range(images, GREY)
+    assert intensity_of(SUV, images, {HU: bone}) == robust_range(images, SUV)
+    # What a network made is scaled by the range it says, unless its unit has a window.
+    assert intensity_of(GREY, images, windows, (3, 7)) == Intensity(3, 7, GREY)
+    assert intensity_of(SUV, images, windows, (3, 7)) is pet
+
+
+@pytest.mark.parametrize("text, ends", [("0,10", (0, 10)), ("0.5, 7", (0.5, 7)), ("percentiles", None)])
+def test_windows_in_suv(text, ends):
+    window = pet_window(text)
+    assert window == (Intensity(*ends, SUV) if ends else None)
+
+
+@pytest.mark.parametrize("text", ["10", "10,0", "5,5", "a,b", "1,2,3", "nan,10", "0,inf", "", "percentile"])
+def test_other_windows_of_pet_are_refused(text):
+    with pytest.raises(UserError, match="--pet_window"):
+        pet_window(text)

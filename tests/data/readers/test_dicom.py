@@ -70,6 +70,26 @@ def test_geometry_of_a_tilted_gantry(tmp_path, write_slice, read):
     np.testing.assert_allclose(lps @ [2, 3, 1, 1], [-10 + 0.8, -20 + 1.5 * math.cos(tilt), 5 - 1.5 * math.sin(tilt), 1])
 
 
+def test_uneven_slices_are_told_with_the_largest_error(tmp_path, write_slice, read, caplog):
+    nib = pytest.importorskip("nibabel")
+    places = np.concatenate([np.arange(10) * 4.22, 9 * 4.22 + np.arange(1, 10) * 7.38]).round(2)
+    for n, z in enumerate(places):
+        write_slice(tmp_path / f"{n:02}.dcm", np.full((8, 10), n, np.int16), z=z)
+    slices = read(tmp_path)
+    # Where a NIfTI of this affine would put each slice, by nibabel, against where its header says it lies.
+    image = nib.Nifti1Image(np.zeros((10, 8, len(places))), slices[0].geometry.affine)
+    off = max(abs(nib.affines.apply_affine(image.affine, [0, 0, n])[2] - z) for n, z in enumerate(places))
+    assert off > 10 and f"up to {off:.1f} mm off" in caplog.text and "--format dicom" in caplog.text
+    assert len(caplog.records) == 1 and "4.22 to 7.38 mm apart" in caplog.text
+
+
+def test_even_slices_are_not_remarked_on_for_the_rounding_of_their_places(tmp_path, write_slice, read, caplog):
+    for n in range(40):
+        write_slice(tmp_path / f"{n:02}.dcm", z=round(n * 2.33, 1))
+    read(tmp_path)
+    assert not caplog.records
+
+
 def test_simpleitk_agrees_on_values_and_geometry(tmp_path, write_slice, read):
     sitk = pytest.importorskip("SimpleITK")
     rng = np.random.default_rng(0)
@@ -139,10 +159,61 @@ def test_without_what_suv_needs_values_stay_grey_and_the_reason_is_told(tmp_path
     assert reason in caplog.text
 
 
-def test_lowest_is_white_is_turned_round(tmp_path, write_slice, read):
+@pytest.mark.parametrize("tags, slope, intercept", [
+    ({"RescaleIntercept": None, "RescaleSlope": 2.5}, 2.5, 0), ({"RescaleSlope": None, "RescaleIntercept": -7}, 1, -7),
+    ({"RescaleIntercept": "", "RescaleSlope": 2.5}, 2.5, 0), ({"RescaleSlope": "", "RescaleIntercept": -7}, 1, -7)])
+@pytest.mark.parametrize("modality", ["MR", "CT"])
+def test_slope_and_intercept_stand_alone(tmp_path, write_slice, read, tags, slope, intercept, modality):
+    stored = np.arange(-40, 40, dtype=np.int16).reshape(8, 10)
+    path = write_slice(tmp_path / "1.dcm", stored, Modality=modality, **tags)
+    np.testing.assert_array_equal(read(tmp_path)[0].image, stored * slope + intercept)
+    if intercept == 0:
+        np.testing.assert_array_equal(read(tmp_path)[0].image, _simpleitk(path)[0])
+
+
+def _simpleitk(*paths):
+    sitk = pytest.importorskip("SimpleITK")
+    return np.concatenate([sitk.GetArrayFromImage(sitk.ReadImage(str(path))) for path in paths])
+
+
+def test_every_pet_slice_has_its_own_slope(tmp_path, write_slice, pet_tags, read):
     stored = np.arange(80, dtype=np.uint16).reshape(8, 10)
-    write_slice(tmp_path / "1.dcm", stored, Modality="CR", PhotometricInterpretation="MONOCHROME1")
-    np.testing.assert_array_equal(read(tmp_path)[0].image, 79.0 - stored)
+    for z, slope in enumerate((0.5, 2.0, 3.25)):
+        write_slice(tmp_path / f"{z}.dcm", stored, z=z, RescaleSlope=slope, RescaleIntercept=None, **pet_tags())
+    for s, slope in zip(read(tmp_path), (0.5, 2.0, 3.25), strict=True):
+        np.testing.assert_allclose(s.image, stored * slope / 1000, rtol=1e-6)
+
+
+def test_a_slope_of_zero_is_told(tmp_path, write_slice, read):
+    write_slice(tmp_path / "1.dcm", np.arange(80, dtype=np.uint16).reshape(8, 10), RescaleSlope=0)
+    with pytest.raises(UserError, match=r"1\.dcm.*Rescale Slope"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("dtype, bits, ends", [(np.uint8, 8, 255), (np.uint16, 12, 4095), (np.uint16, 16, 65535),
+                                               (np.int16, 12, -1), (np.int16, 16, -1)])
+def test_lowest_is_white_is_turned_within_the_range_of_its_bits(tmp_path, write_slice, read, dtype, bits, ends):
+    stored = np.arange(80, dtype=dtype).reshape(8, 10) - (40 if np.dtype(dtype).kind == "i" else 0)
+    for z in range(2):       # the second one is darker: each turned by its own maximum would make them alike
+        write_slice(tmp_path / f"{z}.dcm", (stored // (z + 1)).astype(dtype), z=z, Modality="CR", BitsStored=bits,
+                    HighBit=bits - 1, PhotometricInterpretation="MONOCHROME1", RescaleSlope=2, RescaleIntercept=5)
+    for z, s in enumerate(read(tmp_path)):
+        np.testing.assert_array_equal(s.image, (ends - (stored // (z + 1)).astype(float)) * 2 + 5)
+
+
+def test_padding_of_a_lowest_is_white_image_becomes_black(tmp_path, write_slice, read):
+    stored = np.full((8, 10), 300, np.uint16)
+    stored[0, 0], stored[4, 4] = 0, 900
+    write_slice(tmp_path / "1.dcm", stored, Modality="CR", PhotometricInterpretation="MONOCHROME1", BitsStored=12,
+                HighBit=11, PixelPaddingValue=0)
+    image = read(tmp_path)[0].image
+    assert image[1, 1] == 3795 and image[0, 0] == image[4, 4] == image.min() == 3195
+
+
+def test_hounsfield_units_stay_whatever_is_shown_as_white(tmp_path, write_slice, read):
+    path = write_slice(tmp_path / "1.dcm", np.arange(-40, 40, dtype=np.int16).reshape(8, 10),
+                       PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read(path)[0].image, pydicom.dcmread(path).pixel_array)
 
 
 @pytest.mark.parametrize("text, years", [
@@ -170,6 +241,15 @@ def test_a_missing_decoder_is_named_with_its_extra(monkeypatch, read):
     with pytest.raises(UserError, match=r"JPEG-LS.*duiit\[dicom\]"):
         read(get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False))
     assert JPEGLSLossless.is_compressed
+
+
+def test_a_compressed_image_that_ends_early_is_told(tmp_path, read):
+    ds = pydicom.dcmread(get_testdata_file("SC_rgb_jpeg_dcmtk.dcm", download=False))
+    assert read(ds.filename)[0].image.shape == (3, 100, 100)
+    ds.PixelData = ds.PixelData[:len(ds.PixelData) // 2] + bytes(len(ds.PixelData) // 2)    # a download that broke off
+    ds.save_as(tmp_path / "1.dcm")
+    with pytest.raises(UserError, match=r"1\.dcm: its compressed image 1 of 1 is cut off"):
+        read(tmp_path / "1.dcm")
 
 
 def test_unlike_sizes_of_one_series_are_stacks_of_their_own(tmp_path, write_slice):
