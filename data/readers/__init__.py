@@ -46,8 +46,8 @@ def read_scan(scan: Scan) -> list[Slice]:
     return _slices(scan, served)
 
 
-def header_age(scan: Scan) -> float | None:
-    """The patient's age in years as the scan's own header tells it (DICOM only), else None."""
+def header_age(scan: Scan) -> str | None:
+    """The patient's age as the scan's own header writes it (DICOM only), else None."""
     if scan.kind != "dicom":
         return None
     from duiit.data.readers.dicom import patient_age

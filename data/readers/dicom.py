@@ -9,7 +9,6 @@ import pydicom
 from pydicom.pixels import apply_color_lut, apply_rescale, get_decoder
 from pydicom.uid import UID
 
-from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import AIR_HU, check_size, finish, notice, reading
 from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete, slice_normal
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV, Geometry
@@ -46,11 +45,11 @@ def read_series(files: tuple[Path, ...]) -> tuple[list[tuple[np.ndarray, Path]],
     return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files[0])
 
 
-def patient_age(path: Path) -> float | None:
-    """Years from Patient's Age (0010,1010), PS3.3 C.7.2.2; None where it is missing, 999Y, or the file is damaged."""
+def patient_age(path: Path) -> str | None:
+    """Patient's Age (0010,1010), PS3.3 C.7.2.2, as it is written; None where it is missing or the file is damaged."""
     try:
         ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
-        return parse_age(ds.get("PatientAge"))
+        return str(ds.get("PatientAge") or "") or None
     except Exception:  # reading its pixels will say what is wrong with the file
         return None
 
