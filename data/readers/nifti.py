@@ -12,11 +12,13 @@ from nibabel import orientations as ornt
 from nibabel.filebasedimages import FileBasedImage
 from nibabel.spatialimages import SpatialImage
 
-from duiit.data.readers.common import check_size, finish, reading, settle_unit
+from duiit.data.readers.common import check_size, finish, notice, reading, settle_unit
 from duiit.data.readers.slice import GREY, Geometry
 from duiit.util.errors import UserError
 
 _SERVED = "LPS"
+_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+_EXTENT = 1.0, 5000.0           # mm; no scan of a body is smaller or larger
 
 
 def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str, Geometry]:
@@ -29,7 +31,9 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
         image = _spatial(nib.load(path), path)
         shape = _volume_shape(image.shape, path)
         check_size(path, (shape[2], shape[0], shape[1]))
-        geometry, to_served = _orient(image.affine, shape, path)
+        affine = _affine_in_mm(image)
+        geometry, to_served = _orient(affine, shape, path)
+        _check_extent(affine, shape, path)
         stored = np.dtype(image.get_data_dtype())
         volume = np.asanyarray(image.dataobj)
         if stored.names:  # colour volumes are records of R, G, B (and alpha)
@@ -46,6 +50,23 @@ def _spatial(image: FileBasedImage, path: Path) -> SpatialImage:
     if not isinstance(image, SpatialImage):
         raise UserError(f"{path}: holds no volume but {type(image).__name__} data; save the volume itself")
     return image
+
+
+def _affine_in_mm(image: SpatialImage) -> np.ndarray:
+    """The image's affine in mm, whatever unit of length its header names; none (0) is taken for mm, as is usual."""
+    affine = np.array(image.affine, dtype=np.float64)
+    if hasattr(image.header, "get_xyzt_units"):
+        unit = image.header.get_xyzt_units()[0]
+        affine[:3] *= _MM.get(unit, 1.0)
+    return affine
+
+
+def _check_extent(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> None:
+    """A notice where the volume is too small or too large for a part of a body."""
+    widest = float(max(np.linalg.norm(affine[:3, :3], axis=0) * shape))
+    if not _EXTENT[0] <= widest <= _EXTENT[1]:
+        notice(f"{path}: its header makes it {widest:.3g} mm wide; correct its affine or its unit of length "
+               "(xyzt_units) if that is not so")
 
 
 def to_source_orientation(volume: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -76,8 +97,9 @@ def _volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 
 def _orient(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, np.ndarray]:
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.isnan(source := ornt.io_orientation(affine)).any() \
-            or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            or not steps.all() or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-6:
         raise UserError(f"{path}: its affine (sform or qform) does not span space; repair the header or convert anew")
     to_served = ornt.ornt_transform(source, ornt.axcodes2ornt(_SERVED))
     served = affine @ ornt.inv_ornt_aff(to_served, shape)

@@ -23,6 +23,7 @@ from duiit.data.readers.slice import HU, Geometry, Label, Scan, Slice
 from duiit.util.errors import UserError
 
 ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
+INT16 = np.iinfo(np.int16)
 
 
 def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], images: Sequence[np.ndarray],
@@ -125,9 +126,13 @@ def as_volume(slices: Sequence[Slice], images: Sequence[np.ndarray],
 
 
 def save_nifti(path: str | PathLike[str], values: np.ndarray, affine: np.ndarray, unit: str) -> None:
-    """int16 for HU, whose fractions no scanner tells, else float32."""
-    stored = np.rint(values).astype(np.int16) if unit == HU else values
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), affine), path)
+    """int16 for HU, whose fractions no scanner tells, as long as it holds them, else float32. The header says mm."""
+    whole = np.rint(values)
+    fits = unit == HU and INT16.min <= whole.min() and whole.max() <= INT16.max
+    stored = whole.astype(np.int16) if fits else values.astype(np.float32)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(stored), affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
 
 
 def _geometry_of(slices: Sequence[Slice], shape: tuple[int, ...]) -> Geometry:
