@@ -30,9 +30,10 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     with reading(path, "a NIfTI volume"):
         image = _spatial(nib.load(path), path)
         shape = _volume_shape(image.shape, path)
-        check_size(path, (shape[2], shape[0], shape[1]))
         affine = _affine_in_mm(image)
         geometry, to_served = _orient(affine, shape, path)
+        width, height, count = (shape[axis] for axis in np.argsort(to_served[:, 0]))
+        check_size(path, (count, height, width))
         _check_extent(affine, shape, path)
         stored = np.dtype(image.get_data_dtype())
         volume = np.asanyarray(image.dataobj)

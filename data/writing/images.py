@@ -49,7 +49,7 @@ def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice],
         else:
             values = np.moveaxis(intensity.restore(image), 0, -1)           # (H, W, C)
             values = values[..., 0] if values.shape[-1] == 1 else values
-            tifffile.imwrite(path, values) if kind == "tiff" else np.save(path, values)
+            _write_tiff(path, values) if kind == "tiff" else np.save(path, values)
     return [(name, s.patient, s.label) for name, s in zip(names, slices, strict=True)]
 
 
@@ -89,6 +89,13 @@ def _write_png16(path: Path, image: np.ndarray, intensity: Intensity) -> None:
 def _sixteen_bits(image: np.ndarray) -> np.ndarray:
     """[-1, 1] -> all of uint16."""
     return np.rint((np.clip(image, -1, 1) + 1) * (65535 / 2)).astype(np.uint16)
+
+
+def _write_tiff(path: Path, values: np.ndarray) -> None:
+    """Colours as samples of one page, which tifffile would not always take for such."""
+    colour = values.ndim == 3
+    tifffile.imwrite(path, values, photometric="rgb" if colour and values.shape[-1] == 3 else "minisblack",
+                     planarconfig="contig" if colour else None)
 
 
 def _write_tiff16(path: Path, image: np.ndarray, intensity: Intensity) -> None:

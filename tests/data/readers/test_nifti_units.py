@@ -60,3 +60,15 @@ def test_hounsfield_units_beyond_16_bits_do_not_wrap(tmp_path):
     values = np.array([[[-40000.0, 70000.5], [0, 1]]] * 2, np.float32)
     save_nifti(tmp_path / "v.nii", values, np.eye(4), HU)
     np.testing.assert_array_equal(nib.load(tmp_path / "v.nii").get_fdata(), values)
+
+
+@pytest.mark.parametrize("code", ["SPL", "RAS", "ASR", "RSA", "IRA"])
+def test_one_axial_slice_in_any_axes_is_an_image(tmp_path, code):
+    affine = nib.orientations.inv_ornt_aff(nib.orientations.axcodes2ornt(code), (0, 0, 0))
+    shape = [1 if axis in "SI" else n for axis, n in zip(nib.aff2axcodes(affine), (5, 6, 30), strict=True)]
+    array = np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+    nib.save(nib.Nifti1Image(array, affine), tmp_path / "v.nii")
+    [s] = readers.read_scan(readers.find_scans(tmp_path)[0])
+    np.testing.assert_array_equal(np.sort(s.image.ravel()), array.ravel())
+    other = sitk.DICOMOrient(sitk.ReadImage(tmp_path / "v.nii"), "LPS")
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(other)[0], s.image)
