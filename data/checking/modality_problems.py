@@ -66,12 +66,13 @@ def _pixel_sizes(check: ModalityCheck) -> None:
         check.add("warning", check.folder, f"pixel spacings from {pixels[small][0]:.3g} mm ({small}) to "
                   f"{pixels[large][0]:.3g} mm ({large}), {pixels[large][0] / pixels[small][0]:.2f} times as much",
                   "--spacing brings all to one; without it only fields of view count")
-    if stretched:
+    resized = check.opt.preprocess == "resize_and_crop"                         # to a square, whatever it was
+    if stretched and resized:
         check.add("warning", check.folder, f"fields of view that are not square in {counted(len(stretched), 'scan')}: "
                   f"{listed(stretched)}", "they are stretched to squares; --spacing pads them instead")
-    elif oblong:
+    elif oblong and not resized:
         check.add("warning", check.folder, f"pixels that are not square in {counted(len(oblong), 'scan')}: "
-                  f"{listed(oblong)}", "--spacing makes them square where --preprocess does not resize")
+                  f"{listed(oblong)}", "--spacing makes them square")
 
 
 def _on_common_grid(check: ModalityCheck, spacing: float) -> None:

@@ -70,7 +70,7 @@ def key_of(name: str) -> str:
 
 def age_unit(key: str) -> str | None:
     """The unit of the ages in a column of this name, as in DICOM's Age String; None where it holds no ages."""
-    match = re.fullmatch(r"(?:(?:patient|subject|participant)s? )?(?:age|patientage)((?: \w+)*)", key)
+    match = re.fullmatch(r"(?:(?:patient|subject|participant) ?s? )?(?:age|patientage)((?: \w+)*)", key)
     if not match:
         return None
     words = match[1].split()
@@ -81,7 +81,7 @@ def age_unit(key: str) -> str | None:
 
 
 def looks_like_age(key: str) -> bool:
-    return bool(re.match(r"((patient|subject|participant)s? )?(age|patientage)( |$)", key))
+    return bool(re.match(r"((patient|subject|participant) ?s? )?(age|patientage)( |$)", key))
 
 
 def unit_of(word: str) -> str | None:

@@ -17,7 +17,7 @@ from duiit.data.readers.slice import GREY, Geometry
 from duiit.util.errors import UserError
 
 _SERVED = "LPS"
-_MM = {"mm": 1.0, "micron": 1e-3, "meter": 1e3}
+_MM = {1: 1e3, 2: 1.0, 3: 1e-3}         # of a metre, millimetre, micron: the spatial codes of xyzt_units
 _EXTENT = 1.0, 5000.0           # mm; no scan of a body is smaller or larger
 
 
@@ -57,8 +57,7 @@ def _affine_in_mm(image: SpatialImage) -> np.ndarray:
     """The image's affine in mm, whatever unit of length its header names; none (0) is taken for mm, as is usual."""
     affine = np.array(image.affine, dtype=np.float64)
     if hasattr(image.header, "get_xyzt_units"):
-        unit = image.header.get_xyzt_units()[0]
-        affine[:3] *= _MM.get(unit, 1.0)
+        affine[:3] *= _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)     # the other bits are the unit of time
     return affine
 
 

@@ -314,6 +314,8 @@ def test_spacings_and_fields_that_differ_are_told_in_mm(tmp_path):
                "anatomy of t1 is 2.25 times smaller" in reason for reason in found)
     assert "pixel spacings from 1 mm (t10) to 1.5 mm (t11), 1.50 times as much" in found
     assert "fields of view that are not square in 3 scans: t10, t11, t12" in found
+    found = {p.reason for p in check(tmp_path, "--preprocess none")[1]}
+    assert "pixels that are not square in 1 scan: t10" in found and not any("are not square in 3" in r for r in found)
     found = {p.reason for p in check(tmp_path, "--spacing 1 --load_size 48")[1]}
     assert not any("spacing" in reason or "field" in reason for reason in found)
     found = {p.reason for p in check(tmp_path, "--spacing 1 --load_size 40")[1]}

@@ -47,7 +47,8 @@ def test_several_columns_that_could_be_meant_are_named(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("name, years", [
-    ("age", 30), ("Age\n(years)", 30), ("age_years", 30), ("Patient Age", 30), ("age_at_initial_pathologic", 30),
+    ("age", 30), ("Age\n(years)", 30), ("age_years", 30), ("Patient Age", 30), ("Patient's Age", 30),
+    ("age_at_initial_pathologic", 30),
     ("age_months", 2.5), ("Age (months)", 2.5), ("age_in_months", 2.5), ("age_mo", 2.5), ("age_months_at_scan", 2.5),
     ("age_weeks", 30 * 7 / 365.25), ("age [wk]", 30 * 7 / 365.25), ("age_days", 30 / 365.25)])
 def test_ages_are_brought_to_years(tmp_path, caplog, name, years):

@@ -47,6 +47,15 @@ def test_the_headers_unit_is_honoured_and_mm_written(tmp_path, caplog, unit):
     assert not caplog.text
 
 
+def test_a_unit_that_nobody_knows_is_mm(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), tmp_path / "v.nii")
+    with (tmp_path / "v.nii").open("r+b") as file:
+        file.seek(123)                                                  # xyzt_units
+        file.write(bytes([5 + 8]))
+    assert readers.read_scan(readers.find_scans(tmp_path)[0])[0].geometry.spacing == (1, 1, 1)
+    assert sitk.ReadImage(tmp_path / "v.nii").GetSpacing() == (1, 1, 1)
+
+
 @pytest.mark.parametrize("unit, scale", [("meter", 1.0), ("micron", 1.0)])
 def test_a_unit_that_cannot_be_is_told(tmp_path, caplog, unit, scale):
     image = nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4) * scale)
