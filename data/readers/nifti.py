@@ -56,7 +56,7 @@ def _spatial(image: FileBasedImage, path: Path) -> SpatialImage:
 def _affine_in_mm(image: SpatialImage) -> np.ndarray:
     """The image's affine in mm, whatever unit of length its header names; none (0) is taken for mm, as is usual."""
     affine = np.array(image.affine, dtype=np.float64)
-    if hasattr(image.header, "get_xyzt_units"):
+    if isinstance(image, nib.Nifti1Pair):                                   # every NIfTI, the second version too
         affine[:3] *= _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)     # the other bits are the unit of time
     return affine
 
