@@ -58,7 +58,7 @@ setup(
         "export": EXPORT,
         "cluster": CLUSTER,
         "test": ["pytest>=8", "pytest-timeout>=2.2", "pytest-xdist>=3.5", "ruff>=0.8", "mypy>=2.0,<3", *ITK,
-                 "nbclient>=0.10", "ipykernel>=6.29", *VISDOM, *EXPORT, *CLUSTER],
+                 "hypothesis>=6.100,<7", "nbclient>=0.10", "ipykernel>=6.29", *VISDOM, *EXPORT, *CLUSTER],
     },
     entry_points={"console_scripts": ["duiit = duiit_cli.main:main"]},
     classifiers=[

@@ -16,6 +16,7 @@ from PIL.Image import Image
 from torchvision.transforms import v2
 
 from duiit.data.preparing.transforms import loading_size, round_up
+from duiit.util.errors import UserError
 
 
 class BaseDataset(torch.utils.data.Dataset[dict[str, Any]], ABC):
@@ -57,6 +58,9 @@ def get_transform(opt: Namespace, params: Mapping[str, Any] | None = None, grays
 
     Without `params`, the crop and the flip are drawn here.
     """
+    if getattr(opt, "spacing", None) is not None:
+        raise UserError(f"--spacing {opt.spacing:g}: a data set of images without geometry, such as this plug-in's, "
+                        "cannot be brought to a spacing; leave it out")
     steps = [v2.Grayscale(1)] if grayscale else []
     # Nowhere a lambda: a loader process may have to unpickle the steps.
     steps.append(v2.Lambda(partial(_resized, opt=opt, method=method)))

@@ -76,6 +76,9 @@ class BaseOptions(CommandOptions):
                        help="how an image is brought to the network's size")
         g.add_argument("--load_size", type=POSITIVE, default=286, help="resize images to this size (pixels) first")
         g.add_argument("--crop_size", type=POSITIVE, default=256, help="then crop to this size")
+        g.add_argument("--spacing", type=WEIGHT, metavar="MM",
+                       help="resample images to square pixels of so many mm, and pad or crop them to --load_size "
+                            "instead of resizing them (default: resize, whatever their pixels are)")
         g.add_argument("--no_flip", action="store_true", help="no left-right flips while training")
         g.add_argument("--display_winsize", type=POSITIVE, default=256, help="size of shown images (pixels)")
 
@@ -135,10 +138,19 @@ class BaseOptions(CommandOptions):
         if not opt.name:
             raise UserError("--name is empty: give the run a name")
         self.check_data(opt)
+        self.check_spacing(opt)
         crops = opt.preprocess in ("resize_and_crop", "scale_width_and_crop")
         if crops and opt.crop_size > opt.load_size:
             raise UserError(f"--crop_size {opt.crop_size} is larger than --load_size {opt.load_size}: "
                             "give a smaller --crop_size, or a larger --load_size")
+
+    @staticmethod
+    def check_spacing(opt: Namespace) -> None:
+        if opt.spacing is not None and not 0.01 <= opt.spacing <= 100:
+            raise UserError(f"--spacing {opt.spacing:g}: give millimetres a pixel, from 0.01 to 100")
+        if opt.spacing is not None and opt.preprocess.startswith("scale_width"):
+            raise UserError(f"--preprocess {opt.preprocess}: resizes to a width, and --spacing to a pixel's; give one "
+                            "of them")
 
     def check_data(self, opt: Namespace) -> None:
         if not opt.dataroot and not self.from_run:

@@ -55,4 +55,5 @@ class CheckOptions(BaseOptions):
     def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.phase, opt.isTrain = self.phase, False
         self.check_data(opt)
+        self.check_spacing(opt)
         return opt

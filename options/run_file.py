@@ -61,8 +61,8 @@ def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str
     try:
         options = json.loads(path.read_text(encoding="utf-8"))["options"]
         values = {k: ENDLESS.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
-        # Before there was a window of PET, each scan was scaled by its own percentiles.
-        return {"pet_window": "percentiles", **values}, not path.with_name(FACTS).is_file()
+        # Before there was a window of PET, each scan was scaled by its own percentiles; and images were not resampled.
+        return {"pet_window": "percentiles", "spacing": None, **values}, not path.with_name(FACTS).is_file()
     except (AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 

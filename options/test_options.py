@@ -8,7 +8,7 @@ from duiit.util.bounds import WEIGHT, Bounded
 from duiit.util.errors import UserError
 
 # What the values of an image mean to a run's networks: another would give wrong numbers, not other ones.
-OF_THE_DATA = ("ct_window", "pet_window")
+OF_THE_DATA = ("ct_window", "pet_window", "spacing")
 
 
 class RunOptions(BaseOptions):

@@ -35,6 +35,9 @@ class TranslateOptions(RunOptions):
             if opt.format not in ("png", "tiff16"):
                 raise UserError(f"--for_training: writes --format tiff16; leave out --format {opt.format}")
             opt.format, opt.keep_network_size = "tiff16", True
+        if opt.spacing is not None and opt.format == "dicom" and opt.keep_network_size:
+            raise UserError("--keep_network_size: DICOM is written on the source's own grid where the run has a "
+                            "--spacing; leave it out, or give --format nifti")
         for name in ("input", "output"):
             if not getattr(opt, name):
                 raise UserError(f"--{name} is missing: name the folder to {'read' if name == 'input' else 'write'}")

@@ -10,13 +10,14 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from duiit.data import splits
 from duiit.data.checking.fingerprint import VERSION
 from duiit.data.checking.leaks import find_leaks
 from duiit.data.checking.modality_check import Modality, ModalityCheck
-from duiit.data.checking.modality_problems import find_problems
+from duiit.data.checking.modality_problems import EVEN, find_problems, pixel_sizes
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.intensity import fixed_windows
@@ -129,10 +130,26 @@ def _roles(checks: Sequence[ModalityCheck], folders: Sequence[str], opt: Namespa
     elif len(names) == 1:
         yield Problem("warning", root, f"only {opt.target} is here", "a translator needs a source modality too")
     yield from _labels_together(checks, root, opt)
+    yield from _scales_together(checks, root, opt)
     for check in checks:
         if check.name == opt.target and 0 < check.report.patients < 3:
             yield Problem("warning", str(check.folder), f"only {counted(check.report.patients, 'patient')}",
                           "none can be held out for validation and testing; three are needed")
+
+
+def _scales_together(checks: Sequence[ModalityCheck], root: str, opt: Namespace) -> Iterator[Problem]:
+    """Modalities whose typical fields of view, brought to one size, would show anatomy at different scales."""
+    known = {c.name: sorted(pixel_sizes(c).values()) for c in checks if pixel_sizes(c)}
+    fields = {name: median(row * height for row, _, height, _ in sizes) for name, sizes in known.items()}
+    if opt.spacing is not None or len(fields) < 2:
+        return
+    small, large = (choose(fields, key=lambda name: fields[name]) for choose in (min, max))
+    if fields[large] > EVEN * fields[small]:
+        pixels = {name: median(row for row, *_ in sizes) for name, sizes in known.items()}
+        yield Problem("warning", root, f"{large} has fields of view of {fields[large]:.0f} mm and pixels of "
+                      f"{pixels[large]:.3g} mm, {small} of {fields[small]:.0f} mm and {pixels[small]:.3g} mm, in the "
+                      f"median: resized, anatomy of {large} is {fields[large] / fields[small]:.2f} times smaller",
+                      "--spacing brings both to one scale")
 
 
 def _labels_together(checks: Sequence[ModalityCheck], root: str, opt: Namespace) -> Iterator[Problem]:

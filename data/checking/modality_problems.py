@@ -18,6 +18,7 @@ AIR_SEEN = -200.0       # HU; every CT has air in it, at -1000
 NO_CT = -500.0          # no MRI and no PET goes that low
 CUT = 0.03              # share of a scan's pixels at the upper end of the window; percentiles leave 0.005 there
 SCALES = 1.5            # fields of view that differ by more show anatomy at visibly different scales
+EVEN = 1.1              # so much unlike, pixels or sides show in an image
 FLAT = 5                # so many single images beside each other, each taken for a patient, are suspicious
 
 
@@ -46,6 +47,9 @@ def _segmentations(check: ModalityCheck) -> None:
 
 
 def _scales(check: ModalityCheck) -> None:
+    if check.opt.spacing is not None:
+        _on_common_grid(check, check.opt.spacing)
+        return
     r = check.report
     if len(r.sizes) > 1:
         check.add("warning", check.folder, f"mixed image sizes: {listed(r.sizes)}",
@@ -56,7 +60,51 @@ def _scales(check: ModalityCheck) -> None:
         if fields[large] > SCALES * fields[small] > 0:
             check.add("warning", check.folder, f"fields of view from {fields[small]:.0f} mm ({small}) to "
                       f"{fields[large]:.0f} mm ({large})",
-                      "brought to one size they show anatomy at different scales; crop them, or leave some out")
+                      "brought to one size they show anatomy at different scales; see --spacing, or leave some out")
+    _pixel_sizes(check)
+
+
+def _pixel_sizes(check: ModalityCheck) -> None:
+    pixels = pixel_sizes(check)
+    if not pixels:
+        return
+    oblong = [scan for scan, (row, column, _, _) in pixels.items() if not 1 / EVEN < row / column < EVEN]
+    stretched = [scan for scan, (row, column, height, width) in pixels.items()
+                 if not 1 / EVEN < (row * height) / (column * width) < EVEN]
+    small, large = (choose(pixels, key=lambda scan: pixels[scan][0]) for choose in (min, max))
+    if pixels[large][0] > EVEN * pixels[small][0]:
+        check.add("warning", check.folder, f"pixel spacings from {pixels[small][0]:.3g} mm ({small}) to "
+                  f"{pixels[large][0]:.3g} mm ({large}), {pixels[large][0] / pixels[small][0]:.2f} times as much",
+                  "--spacing brings all to one; without it only fields of view count")
+    resized = check.opt.preprocess == "resize_and_crop"                         # to a square, whatever it was
+    if stretched and resized:
+        check.add("warning", check.folder, f"fields of view that are not square in {counted(len(stretched), 'scan')}: "
+                  f"{listed(stretched)}", "they are stretched to squares; --spacing pads them instead")
+    elif oblong and not resized:
+        check.add("warning", check.folder, f"pixels that are not square in {counted(len(oblong), 'scan')}: "
+                  f"{listed(oblong)}", "--spacing makes them square")
+
+
+def _on_common_grid(check: ModalityCheck, spacing: float) -> None:
+    """What --spacing needs: a known spacing, and a field of view that --load_size holds."""
+    unknown = [f for f in check.found if not f.spacing]
+    if unknown:
+        check.add("error", check.folder, f"no pixel spacing is known of {_scans(unknown)}",
+                  "give NIfTI, or DICOM with positions, or leave out --spacing")
+    field = check.opt.load_size * spacing
+    larger = {scan: max(row * height, column * width) for scan, (row, column, height, width) in
+              pixel_sizes(check).items() if max(row * height, column * width) > field + spacing}
+    if larger and check.opt.preprocess == "resize_and_crop":
+        most = max(larger, key=lambda scan: larger[scan])
+        check.add("warning", check.folder, f"fields of view above {field:.0f} mm, which are cropped, in "
+                  f"{counted(len(larger), 'scan')}: up to {larger[most]:.0f} mm ({most})",
+                  "give a larger --load_size if anatomy lies outside")
+
+
+def pixel_sizes(check: ModalityCheck) -> dict[str, tuple[float, float, int, int]]:
+    """{scan: (mm between rows, mm between columns, rows, columns)}, where it is known."""
+    return {f.scan: (*f.facts.spacing[:2], f.facts.rows, f.facts.columns)
+            for f in check.found if f.facts and f.facts.spacing}
 
 
 # -- labels ------------------------------------------------------------------------------------------------------

@@ -25,7 +25,8 @@ import numpy as np
 
 from duiit.data import readers
 from duiit.data.preparing.intensity import Intensity, fixed_windows, intensity_of
-from duiit.data.preparing.transforms import to_channels, to_loading_size
+from duiit.data.preparing.resampling import spacing_of, to_loading_size
+from duiit.data.preparing.transforms import to_channels
 from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
@@ -145,8 +146,8 @@ def cache_root(opt: Namespace) -> Path:
 
 
 def _digest(scans: Iterable[Scan], modality: str, channels: int, opt: Namespace) -> str:
-    settings = [VERSION, modality, channels, opt.preprocess, opt.load_size, opt.crop_size, opt.slices, opt.ct_window,
-                opt.pet_window, opt.mri_channel]
+    settings: list[Any] = [VERSION, modality, channels, opt.preprocess, opt.load_size, opt.crop_size, opt.slices,
+                           opt.ct_window, opt.pet_window, opt.mri_channel, spacing_of(opt)]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     files = [(scan, file) for scan in scans for file in scan.files]
     with ThreadPoolExecutor() as pool:
@@ -216,5 +217,5 @@ def prepared_scan(scan: Scan, prepare_slice: Callable[[Slice], Slice], windows: 
     done = []
     for s in slices:
         image = to_channels(intensity.normalise(s.image), channels)
-        done.append((s, to_loading_size(image, opt), not readers.has_signal(s.image, s.unit)))
+        done.append((s, to_loading_size(image, s, opt), not readers.has_signal(s.image, s.unit)))
     return done, intensity

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import has_signal
 from duiit.data.readers.finding import find_scans, stem_patient
@@ -43,11 +45,20 @@ def read_scan(scan: Scan) -> list[Slice]:
     for path in scan.files:
         images, *meaning = read(path, scan.unit)
         served += [(image, path, *meaning) for image in images]
-    return _slices(scan, served)
+    made_by_network = scan.kind == "images" and all(span for *_, span in served)
+    return _slices(scan, served, _told_spacing(scan) if made_by_network else None)
 
 
-def header_age(scan: Scan) -> float | None:
-    """The patient's age in years as the scan's own header tells it (DICOM only), else None."""
+def _told_spacing(scan: Scan) -> Geometry | None:
+    """Pixels of the size that all files of the scan tell, at no known place; None where they do not agree."""
+    from duiit.data.readers.tiff import tiff_spacing
+    told = {tiff_spacing(path) for path in scan.files}
+    spacing = told.pop() if len(told) == 1 else None
+    return None if spacing is None else Geometry(np.diag([-spacing[1], -spacing[0], 1.0, 1.0]))
+
+
+def header_age(scan: Scan) -> str | None:
+    """The patient's age as the scan's own header writes it (DICOM only), else None."""
     if scan.kind != "dicom":
         return None
     from duiit.data.readers.dicom import patient_age

@@ -6,7 +6,6 @@ import pydicom
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from duiit.data.readers.age import parse_age
 from duiit.data.readers.common import check_size, finish, notice, reading
 from duiit.data.readers.dicom_frames import frame_order, frame_place
 from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete
@@ -45,12 +44,12 @@ def read_series(files: tuple[Path, ...],
     return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files)
 
 
-def patient_age(path: Path) -> float | None:
-    """Years from Patient's Age (0010,1010), PS3.3 C.7.2.2; None where it is missing, 999Y, or the file is damaged."""
+def patient_age(path: Path) -> str | None:
+    """Patient's Age (0010,1010), PS3.3 C.7.2.2, as it is written; None where it is missing or the file is damaged."""
     try:
         with remarks_on(path):
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
-            return parse_age(ds.get("PatientAge"))
+            return str(ds.get("PatientAge") or "") or None
     except Exception:  # reading its pixels will say what is wrong with the file
         return None
 

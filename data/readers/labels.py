@@ -4,7 +4,6 @@ Knows the tables of the data sets it was made for (LGG MRI, ct-ich, Head-Neck-PE
 their names: line-broken and two-row headers, footers, excluded sheets, ids padded here and not there.
 """
 import logging
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,8 +12,11 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
-from duiit.data.readers import find_scans, header_age, parse_age, stem_patient
+from duiit.data.readers import find_scans, header_age, stem_patient
+from duiit.data.readers.age import ages_of
 from duiit.data.readers.common import notice, stem_of
+from duiit.data.readers.label_columns import Layout, age_unit, find_layout, key_of, looks_like_age
+from duiit.data.readers.label_values import data_rows, labels_of, same_label, tell_choice
 from duiit.data.readers.slice import Label, Scan
 from duiit.data.readers.tables import Rows, read_sheets
 from duiit.data.readers.walk import TABLE_ENDINGS, list_files
@@ -24,17 +26,6 @@ from duiit.util.files import natural_key
 log = logging.getLogger(__name__)
 WRITTEN = ("file", "patient", "label")          # columns of the table that `duiit translate` writes
 
-# Column names, as _key() writes them, in order of preference.
-_ID_COLUMNS = {
-    "file": ("file", "filename", "file name", "filepath", "file path", "path", "image"),
-    "scan": ("scan", "scan id", "series", "volume"),
-    "patient": ("patient", "patient id", "patientid", "patient #", "patient number", "patientnumber", "patient no",
-                "tcia patient id", "subject", "subject id", "participant id", "participant", "case", "case id", "id"),
-}
-_LABEL_COLUMNS = {"regression": ("label", "age"),
-                  "classification": ("label", "class", "target", "category", "diagnosis")}
-_EMPTY = {"", "nan", "na", "n/a", "#n/a"}
-_NO_NUMBER = _EMPTY | {"none", "null", "-", "--", ".", "?", "unknown", "missing", "nd"}  # a class may be called "none"
 _KNOWN_NAMES = ("data.csv", "patient_demographics", "infoclinical", "participants.tsv")
 
 
@@ -205,11 +196,13 @@ def label_scans(scans: list[Scan], root: Path, label_column: str | None = None, 
     if labels:
         scans = labels.attach(scans)
         _tell(f"{labels.path}: labels from column '{labels.column}'")
-    ages_wanted = labels.is_age if labels else not label_column or _is_age(_key(label_column))
+    ages_wanted = labels.is_age if labels else not label_column or bool(age_unit(key_of(label_column)))
     if task != "regression" or not ages_wanted:
         return scans
-    return [scan if scan.label is not None or scan.file_labels else replace(scan, label=header_age(scan))
-            for scan in scans]
+    unlabelled = [scan for scan in scans if scan.label is None and not scan.file_labels]
+    ages = dict(zip([scan.name for scan in unlabelled], ages_of([header_age(scan) for scan in unlabelled], root),
+                    strict=True))
+    return [replace(scan, label=ages[scan.name]) if scan.name in ages else scan for scan in scans]
 
 
 def find_labels_file(root: Path, label_column: str | None = None, id_column: str | None = None,
@@ -249,62 +242,28 @@ def read_labels(root: Path, label_column: str | None = None, id_column: str | No
 def parse_table(path: Path, label_column: str | None = None, id_column: str | None = None,
                 task: str = "regression") -> Labels:
     """The labels in one CSV, TSV or Excel file, all its sheets but those named Excluded. Raises UserError."""
-    layouts = [(rows, layout) for name, rows in read_sheets(path).items() if name.casefold() != "excluded"
-               and (layout := _layout(rows, label_column, id_column, task))]
+    layouts = {name: (rows, layout) for name, rows in read_sheets(path).items() if name.casefold() != "excluded"
+               and (layout := find_layout(rows, label_column, id_column, task))}
     if not layouts:
         raise UserError(_no_column(path, label_column, id_column))
-    labels = Labels(path, layouts[0][1].label_name, _is_age(_key(layouts[0][1].label_name)))
-    for rows, layout in layouts:
+    first, chosen = next((name, layout) for name, (_, layout) in layouts.items())
+    labels = Labels(path, chosen.label_name, chosen.age_unit is not None)
+    for name, (rows, layout) in layouts.items():
+        if not same_label(chosen, layout):
+            raise UserError(f"{path}: sheet '{first}' has labels in column '{chosen.label_name}', sheet '{name}' in "
+                            f"'{layout.label_name}'; remove one sheet, or name the column with --label_column")
+        tell_choice(path, layout)
         _collect(labels, rows, layout, task)
     return labels
 
 
-@dataclass(frozen=True)
-class _Layout:
-    """Where in a sheet the header and the columns are; `ids` maps file, scan, patient to column numbers."""
-    header: int
-    label: int
-    label_name: str
-    ids: dict[str, int]
-    width: int
-
-
-def _layout(rows: Rows, label_column: str | None, id_column: str | None, task: str) -> _Layout | None:
-    """The first of the top rows that names an id and a label (there may be titles above the header)."""
-    for number, row in enumerate(rows[:10]):
-        keys = [_key(cell) for cell in row]
-        label = _label_index(keys, label_column, task)
-        ids = _id_indices(keys, id_column)
-        if label is not None and any(index != label for index in ids.values()):
-            return _Layout(number, label, row[label], ids, sum(bool(key) for key in keys))
-    return None
-
-
-def _label_index(keys: list[str], label_column: str | None, task: str) -> int | None:
-    if label_column:
-        return keys.index(_key(label_column)) if _key(label_column) in keys else None
-    exact = next((keys.index(name) for name in _LABEL_COLUMNS[task] if name in keys), None)
-    if exact is None and task == "regression":
-        return next((i for i, key in enumerate(keys) if _is_age(key)), None)
-    return exact
-
-
-def _id_indices(keys: list[str], id_column: str | None) -> dict[str, int]:
-    if id_column:
-        wanted = _key(id_column)
-        role = next((role for role, names in _ID_COLUMNS.items() if wanted in names), "patient")
-        return {role: keys.index(wanted)} if wanted in keys else {}
-    found = {role: next((keys.index(name) for name in names if name in keys), None)
-             for role, names in _ID_COLUMNS.items()}
-    return {role: index for role, index in found.items() if index is not None}
-
-
-def _collect(labels: Labels, rows: Rows, layout: _Layout, task: str) -> None:
+def _collect(labels: Labels, rows: Rows, layout: Layout, task: str) -> None:
     """Fill `labels` from one sheet's rows below the header."""
     role = next(role for role in ("file", "scan", "patient") if role in layout.ids)
     target = {"file": labels.by_file, "scan": labels.by_scan, "patient": labels.by_patient}[role]
-    for number, row in _data_rows(rows, layout, layout.ids[role]):
-        name, text = row[layout.ids[role]], row[layout.label]
+    data = data_rows(rows, layout, layout.ids[role], labels.path)
+    for (number, row), label in zip(data, labels_of(data, layout, task, labels.path), strict=True):
+        name = row[layout.ids[role]]
         patient = row[layout.ids["patient"]] if "patient" in layout.ids else ""
         if role == "file":
             name = name.replace("\\", "/").removeprefix("./")
@@ -312,55 +271,10 @@ def _collect(labels: Labels, rows: Rows, layout: _Layout, task: str) -> None:
                 labels.file_patients[name] = patient
         elif role == "scan" and patient:
             name = name if name.startswith(f"{patient}/") else f"{patient}/{name}"  # scan names may recur per patient
-        label = _parse(text, labels, number, task)
         if name in target and target[name] not in (None, label) and label is not None:
             raise UserError(f"{labels.path}: row {number}: {role} '{name}' has two labels, {target[name]} and {label}; "
                             "keep one, or give labels by scan or file")
         target[name] = label if label is not None else target.get(name)
-
-
-def _data_rows(rows: Rows, layout: _Layout, index: int) -> list[tuple[int, list[str]]]:
-    """The rows that describe somebody, with their numbers in the file, from 1; without blank rows, second header rows
-    (no id, or text among numbers) and footnotes (one filled cell in a wide table, or text among `HN-...` ids).
-    """
-    longest = max(map(len, rows))
-    filled = [(number, row + [""] * (longest - len(row))) for number, row in enumerate(rows, start=1)]
-    data = [(number, row) for number, row in filled[layout.header + 1:] if row[index]]
-    if layout.width > 2:
-        data = [(number, row) for number, row in data if sum(bool(cell) for cell in row) > 1]
-    coded = [bool(re.fullmatch(r"HN-[A-Za-z]+-\d+", row[index])) for _, row in data]
-    if any(coded):
-        return [item for item, keep in zip(data, coded, strict=True) if keep]
-    numeric = [bool(re.fullmatch(r"\d+(\.0+)?", row[index])) for _, row in data]
-    if data and not numeric[0] and sum(numeric) == len(data) - 1 > 0 and not re.search(r"\d", data[0][1][layout.label]):
-        data = data[1:]
-    return data
-
-
-def _parse(text: str, labels: Labels, number: int, task: str) -> Label:
-    if text.casefold() in (_EMPTY if task == "classification" else _NO_NUMBER):
-        return None
-    if task == "classification":
-        return text
-    if labels.is_age and re.fullmatch(r"\d+[YMWD]", text, re.IGNORECASE):
-        return parse_age(text)
-    try:
-        value = float(text.replace(",", ".") if text.count(",") == 1 and "." not in text else text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise UserError(f"{labels.path}: row {number}: {labels.column} '{text}' is not a number; correct it or leave "
-                        "it empty (classes need --task classification)")
-    return value
-
-
-def _key(name: str) -> str:
-    """A column's name without case, punctuation and line breaks: `Age\\n(years)` -> `age years`."""
-    return re.sub(r"[^a-z0-9#]+", " ", name.casefold()).strip()
-
-
-def _is_age(key: str) -> bool:
-    return bool(re.fullmatch(r"(patient )?age( .*)?|patientage", key))
 
 
 def _rank(path: Path) -> int:
@@ -370,10 +284,24 @@ def _rank(path: Path) -> int:
 
 def _fits(path: Path, label_column: str | None, id_column: str | None, task: str) -> bool:
     try:
-        return any(_layout(rows, label_column, id_column, task) for rows in read_sheets(path).values())
+        sheets = read_sheets(path)
     except UserError as error:
         notice(f"{error} (no labels looked for in it)")
         return False
+    if any(find_layout(rows, label_column, id_column, task) for rows in sheets.values()):
+        return True
+    if task == "regression" and not label_column:
+        _tell_other_ages(path, sheets, id_column)
+    return False
+
+
+def _tell_other_ages(path: Path, sheets: dict[str, Rows], id_column: str | None) -> None:
+    """A table that would count but that its column's name says of an age more than is known here."""
+    for rows in sheets.values():
+        for cell in (cell for row in rows[:10] for cell in row if looks_like_age(key_of(cell))):
+            if find_layout(rows, cell, id_column, "regression"):
+                notice(f"{path}: column '{cell}' is not taken for the patients' ages; name it with --label_column if "
+                       "it is")
 
 
 def _no_column(path: Path, label_column: str | None, id_column: str | None) -> str:

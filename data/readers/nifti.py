@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy as np
 from nibabel import orientations as ornt
 from nibabel.filebasedimages import FileBasedImage
+from nibabel.nifti1 import Nifti1Pair
 from nibabel.spatialimages import SpatialImage
 
-from duiit.data.readers.common import check_size, finish, reading, settle_unit
+from duiit.data.readers.common import check_size, finish, notice, reading, settle_unit
 from duiit.data.readers.slice import GREY, Geometry
 from duiit.data.readers.volumes import open_volume
 from duiit.util.errors import UserError
 
 _SERVED = "LPS"
+_MM = {1: 1e3, 2: 1.0, 3: 1e-3}         # of a metre, millimetre, micron: the spatial codes of xyzt_units
+_EXTENT = 1.0, 5000.0           # mm; no scan of a body is smaller or larger
 
 
 def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray], str, Geometry]:
@@ -29,8 +32,11 @@ def read_nifti(path: Path, expected: str | None = None) -> tuple[list[np.ndarray
     with reading(path, "a volume"):
         image = _spatial(open_volume(path), path)
         shape = _volume_shape(image.shape, path)
-        check_size(path, (shape[2], shape[0], shape[1]))
-        geometry, to_served = _orient(image.affine, shape, path)
+        affine = _affine_in_mm(image)
+        geometry, to_served = _orient(affine, shape, path)
+        width, height, count = (shape[axis] for axis in np.argsort(to_served[:, 0]))
+        check_size(path, (count, height, width))
+        _check_extent(affine, shape, path)
         stored = np.dtype(image.get_data_dtype())
         volume = np.asanyarray(image.dataobj)
         if stored.names:  # colour volumes are records of R, G, B (and alpha)
@@ -47,6 +53,22 @@ def _spatial(image: FileBasedImage, path: Path) -> SpatialImage:
     if not isinstance(image, SpatialImage):
         raise UserError(f"{path}: holds no volume but {type(image).__name__} data; save the volume itself")
     return image
+
+
+def _affine_in_mm(image: SpatialImage) -> np.ndarray:
+    """The image's affine in mm, whatever unit of length its header names; none (0) is taken for mm, as is usual."""
+    affine = np.array(image.affine, dtype=np.float64)
+    if isinstance(image, Nifti1Pair):                                   # every NIfTI, the second version too
+        affine[:3] *= _MM.get(int(image.header["xyzt_units"]) & 7, 1.0)     # the other bits are the unit of time
+    return affine
+
+
+def _check_extent(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> None:
+    """A notice where the volume is too small or too large for a part of a body."""
+    widest = float(max(np.linalg.norm(affine[:3, :3], axis=0) * shape))
+    if not _EXTENT[0] <= widest <= _EXTENT[1]:
+        notice(f"{path}: its header makes it {widest:.3g} mm wide; correct its affine or its unit of length "
+               "(xyzt_units) if that is not so")
 
 
 def to_source_orientation(volume: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -77,8 +99,9 @@ def _volume_shape(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
 
 
 def _orient(affine: np.ndarray, shape: tuple[int, int, int], path: Path) -> tuple[Geometry, np.ndarray]:
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or np.isnan(source := ornt.io_orientation(affine)).any() \
-            or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+            or not steps.all() or abs(np.linalg.det(affine[:3, :3] / steps)) < 1e-6:
         raise UserError(f"{path}: its affine (sform or qform) does not span space; repair the header or convert anew")
     to_served = ornt.ornt_transform(source, ornt.axcodes2ornt(_SERVED))
     served = affine @ ornt.inv_ornt_aff(to_served, shape)

@@ -3,8 +3,13 @@ import csv
 import io
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from duiit.data.readers.common import reading
+from duiit.util.errors import UserError
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
 
 Rows = list[list[str]]
 
@@ -24,14 +29,35 @@ def read_sheets(path: Path) -> dict[str, Rows]:
 
 
 def _read_excel(path: Path) -> dict[str, Rows]:
-    import pandas  # half a second: only for those who have such a table
-    sheets = pandas.read_excel(path, sheet_name=None, header=None, dtype=object, engine="openpyxl")
-    return {str(name): [[_cell(value) for value in row] for row in sheet.itertuples(index=False, name=None)]
-            for name, sheet in sheets.items()}
+    """Cells that are merged downwards have their value in every row; sideways it stays in the first column."""
+    from openpyxl import load_workbook  # late: only for those who have such a table
+    book = load_workbook(path, data_only=True)
+    sheets = {}
+    for sheet in book.worksheets:
+        rows = [[_cell(value) for value in row] for row in sheet.iter_rows(values_only=True)]
+        for merged in sheet.merged_cells.ranges:
+            left, top, _, bottom = merged.bounds                                # from 1
+            for row in rows[top:bottom]:
+                row[left - 1] = rows[top - 1][left - 1]
+        sheets[sheet.title] = rows
+    _refuse_uncomputed(path, book)
+    return sheets
+
+
+def _refuse_uncomputed(path: Path, book: "Workbook") -> None:
+    """Formulas whose values a program did not save look like empty cells (a text that is empty has its own type)."""
+    from openpyxl import load_workbook
+    for sheet in load_workbook(path).worksheets:
+        for cell in (cell for row in sheet.iter_rows() for cell in row if cell.data_type == "f"):
+            value = book[sheet.title][cell.coordinate]
+            if value.value is None and value.data_type != "str":
+                raise UserError(f"{path}: sheet '{sheet.title}', cell {cell.coordinate}: the value of its formula is "
+                                "not saved; open the table in Excel or LibreOffice and save it anew")
 
 
 def _cell(value: object) -> str:
-    if value is None or value != value:  # NaN
+    """As people see it: 49 for 49.0."""
+    if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))

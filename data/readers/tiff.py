@@ -13,13 +13,14 @@ import numpy as np
 import tifffile
 from tifffile import COMPRESSION, EXTRASAMPLE, PHOTOMETRIC, TIFF, TiffFile, TiffPage, TiffPageSeries
 
-from duiit.data.readers.common import MAX_VOXELS, check_size, finish, settle_unit
+from duiit.data.readers.common import MAX_VOXELS, check_size, finish, reading, settle_unit
 from duiit.data.readers.slice import DISPLAY, GREY, HU, SUV
 from duiit.util.errors import UserError
 
 # Keys of the JSON in a TIFF's description by which `duiit translate` says what its 16 bits mean: 0 and 65535 are the
 # ends of the span, in the unit.
 TIFF_UNIT, TIFF_SPAN = "unit", "span"
+TIFF_SPACING = "spacing"        # mm between rows and between columns, where the network's grid has one (--spacing)
 _UNITS = (HU, SUV, GREY, DISPLAY)
 
 _KINDS = {PHOTOMETRIC.MINISWHITE, PHOTOMETRIC.MINISBLACK, PHOTOMETRIC.RGB, PHOTOMETRIC.PALETTE}
@@ -237,3 +238,17 @@ def _meaning(file: tifffile.TiffFile, path: Path) -> Meaning | None:
     if told.get(TIFF_UNIT) not in _UNITS or not (np.isfinite([low, high]).all() and low < high):
         raise UserError(f"{path}: its description names no unit and range that can be used; translate it again")
     return told[TIFF_UNIT], (low, high)
+
+
+def tiff_spacing(path: Path) -> tuple[float, float] | None:
+    """mm between rows and between columns of a TIFF that `duiit translate` wrote; None where it does not tell."""
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return None
+    with reading(path, "an image"), TiffFile(path) as file:
+        told = (file.shaped_metadata or ({},))[0].get(TIFF_SPACING)
+        if told is None:
+            return None
+        row, column = (float(mm) for mm in told)
+        if not (np.isfinite([row, column]).all() and min(row, column) > 0):
+            raise UserError(f"{path}: its description names no pixel spacing that can be used; translate it again")
+        return row, column

@@ -17,21 +17,24 @@ from PIL import Image, PngImagePlugin
 
 from duiit.data.preparing.intensity import Intensity
 from duiit.data.readers.common import stem_of
-from duiit.data.readers.images import PNG_INTERCEPT, PNG_SLOPE, PNG_UNIT, TIFF_SPAN, TIFF_UNIT
+from duiit.data.readers.images import PNG_INTERCEPT, PNG_SLOPE, PNG_UNIT
 from duiit.data.readers.nifti import to_source_affine, to_source_orientation
 from duiit.data.readers.slice import HU, Geometry, Label, Scan, Slice
+from duiit.data.readers.tiff import TIFF_SPACING, TIFF_SPAN, TIFF_UNIT
 from duiit.util.errors import UserError
 
 ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
+INT16 = np.iinfo(np.int16)
 
 
 def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], images: Sequence[np.ndarray],
-               intensity: Intensity, kind: str) -> list[tuple[str, str, Label]]:
+               intensity: Intensity, kind: str, spacing: float | None = None) -> list[tuple[str, str, Label]]:
     """Writes one translated scan under `folder`.
 
     scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1].
-    intensity: the target's range. kind: a key of ENDINGS. Returns [(file relative to `folder`, patient, label)], one a
-    file. Raises UserError for images that the format cannot hold.
+    intensity: the target's range. kind: a key of ENDINGS. spacing: mm a pixel of the images, for tiff16 to tell.
+    Returns [(file relative to `folder`, patient, label)], one a file. Raises UserError for images that the format
+    cannot hold.
     """
     if kind == "nifti":
         return [_write_nifti(folder, slices, images, intensity)]
@@ -44,7 +47,7 @@ def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice],
         elif kind == "png16":
             _write_png16(path, image, intensity)
         elif kind == "tiff16":
-            _write_tiff16(path, image, intensity)
+            _write_tiff16(path, image, intensity, spacing)
         else:
             values = np.moveaxis(intensity.restore(image), 0, -1)           # (H, W, C)
             values = values[..., 0] if values.shape[-1] == 1 else values
@@ -99,12 +102,13 @@ def _write_tiff(path: Path, values: np.ndarray) -> None:
         tifffile.imwrite(path, values, photometric="minisblack")
 
 
-def _write_tiff16(path: Path, image: np.ndarray, intensity: Intensity) -> None:
+def _write_tiff16(path: Path, image: np.ndarray, intensity: Intensity, spacing: float | None) -> None:
     """All 16 bits of the target's range, which stands in the file's description, with the unit."""
     if image.shape[0] not in (1, 3):
         raise UserError(f"--format tiff16: holds 1 or 3 channels, not {image.shape[0]}; give --format npy")
     stored = _sixteen_bits(image)
     told = {TIFF_UNIT: intensity.unit, TIFF_SPAN: [float(intensity.low), float(intensity.high)]}
+    told |= {} if spacing is None else {TIFF_SPACING: [spacing, spacing]}
     grey = stored.shape[0] == 1
     tifffile.imwrite(path, stored[0] if grey else np.moveaxis(stored, 0, -1),
                      photometric="minisblack" if grey else "rgb", compression="zlib", metadata=told)
@@ -134,9 +138,13 @@ def as_volume(slices: Sequence[Slice], images: Sequence[np.ndarray],
 
 
 def save_nifti(path: str | PathLike[str], values: np.ndarray, affine: np.ndarray, unit: str) -> None:
-    """int16 for HU, whose fractions no scanner tells, else float32."""
-    stored = np.rint(values).astype(np.int16) if unit == HU else values
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(stored), affine), path)
+    """int16 for HU, whose fractions no scanner tells, as long as it holds them, else float32. The header says mm."""
+    whole = np.rint(values)
+    fits = unit == HU and INT16.min <= whole.min() and whole.max() <= INT16.max
+    stored = whole.astype(np.int16) if fits else values.astype(np.float32)
+    image = nibabel.Nifti1Image(np.ascontiguousarray(stored), affine)
+    image.header.set_xyzt_units("mm")
+    nibabel.save(image, path)
 
 
 def _geometry_of(slices: Sequence[Slice], shape: tuple[int, ...]) -> Geometry:

@@ -15,6 +15,7 @@ import numpy as np
 
 from duiit.data import create_dataset, readers
 from duiit.data.preparing.cohort import Row
+from duiit.data.preparing.resampling import UnknownSpacing
 from duiit.data.readers.common import stem_of
 from duiit.data.readers.slice import HU, Label
 from duiit.data.readers.walk import NUMPY_ENDINGS, VOLUME_ENDINGS
@@ -230,7 +231,12 @@ class Truth:
             return None
         if self._last[0] != found[0]:
             scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
-            self._last = found[0], read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+            try:
+                self._last = found[0], read(scan, self.opt.target, self.opt.output_nc, self.opt).images
+            except UnknownSpacing as error:
+                log.warning("%s (translations are not compared with the truth)", error)
+                self.folder = None
+                return None
         images = self._last[1]
         return images[row.index if len(images) > row.index else 0]
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from duiit.data.modality_dataset import loader_of
-from duiit.data.preparing import transforms
+from duiit.data.preparing import resampling, transforms
 from duiit.data.preparing.intensity import ct_window, fixed_windows
-from duiit.data.readers.slice import Scan
+from duiit.data.readers.slice import Scan, Slice
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
 from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED
@@ -128,7 +128,7 @@ class Evaluation:
     def _read(self, side: str, number: int) -> PreparedScan:
         """A PreparedScan with images (3, H, W) of the files' own size. Of --fake every slice counts: it holds those
         that --slices chose."""
-        opt = Namespace(**{**vars(self.opt), "preprocess": "none"})
+        opt = Namespace(**{**vars(self.opt), "preprocess": "none", "spacing": None})
         if side == "fake":
             opt.slices = "all"
         return read(self.scans[side][number], self.opt.target, 3, opt)
@@ -157,14 +157,20 @@ class Evaluation:
         for collector in self.collectors[side]:
             own = collector.network.name == "predictor"
             for i in kept:
-                collector.add(self._as_in_training(prepared.images[i]) if own else prepared.images[i])
+                image = prepared.images[i]
+                collector.add(self._as_in_training(image, prepared.slices[i]) if own else image)
         self.counts[side]["images"] += len(kept)
         self.counts[side]["left_out"] += len(prepared.images) - len(kept)
         return kept
 
-    def _as_in_training(self, image: np.ndarray) -> np.ndarray:
-        """(3, H, W) -> the run's channels and loading size."""
-        return transforms.to_loading_size(transforms.to_channels(image, self.opt.output_nc), self.opt)
+    def _as_in_training(self, image: np.ndarray, s: Slice) -> np.ndarray:
+        """(3, H, W) of a slice -> the run's channels and loading size."""
+        try:
+            return resampling.to_loading_size(transforms.to_channels(image, self.opt.output_nc), s, self.opt)
+        except resampling.UnknownSpacing:
+            raise UserError(f"{s.path}: tells no pixel spacing, which --spacing needs, and the predictor of --name "
+                            f"{self.opt.name} with it; give NIfTI or DICOM, or --metrics without "
+                            f"{' and '.join(OF_A_RUN)}") from None
 
     def _say_left_out(self) -> None:
         for side in SIDES:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from duiit.data.readers.slice import Label
+from duiit.data.readers.slice import Label, Slice
 from duiit.util import metrics
 from duiit.util.errors import UserError
 from duiit_cli.inference.networks import PreparedScan
@@ -31,13 +31,13 @@ class LabelFidelity:
                         "read labels off them that nobody else would; take one trained on real images alone", opt.name)
 
     def take(self, prepared: PreparedScan, kept: Sequence[int],
-             as_in_training: Callable[[np.ndarray], np.ndarray]) -> None:
+             as_in_training: Callable[[np.ndarray, Slice], np.ndarray]) -> None:
         """Takes the images at the positions `kept` of a PreparedScan."""
         known = [i for i in kept if prepared.slices[i].label is not None]
         self.unlabelled += len(kept) - len(known)
         if not known:
             return
-        images = [as_in_training(prepared.images[i]) for i in known]
+        images = [as_in_training(prepared.images[i], prepared.slices[i]) for i in known]
         self.answers += list(slice_answers(self.model.predictor(), images, self.opt, self.model.device))
         self.labels += [prepared.slices[i].label for i in known]
         self.patients += [prepared.slices[i].patient for i in known]

@@ -40,7 +40,7 @@ AGGREGATES = ("mean", "median")
 SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
 # What shapes a slice, and what shapes an answer: facts that were found under other settings are not these.
 SLICES = ("target", "ct_window", "pet_window", "mri_channel", "slices", "keep_empty")
-ANSWERS = (*SLICES, "task", "preprocess", "load_size", "output_nc")
+ANSWERS = (*SLICES, "task", "preprocess", "load_size", "spacing", "output_nc")
 
 # How the run's own labels are read, whatever is said of those of the scans to predict.
 TABLES = ("label_column", "id_column", "patient_regex")

@@ -13,8 +13,9 @@ import torch
 from torch.nn import Module
 
 from duiit.data.modality_dataset import loader_of
+from duiit.data.preparing import resampling
 from duiit.data.preparing.intensity import BY_SCAN, Intensity, ct_window
-from duiit.data.preparing.transforms import blend_neighbours, resize
+from duiit.data.preparing.transforms import blend_neighbours
 from duiit.data.readers.labels import WRITTEN
 from duiit.data.readers.slice import HU, Label, Scan, Slice
 from duiit.data.writing.dicom import SeriesIdentity, write_dicom
@@ -72,8 +73,10 @@ def translate_scan(net: Module, scan: Scan, source: str, opt: Namespace,
     prepared = read(scan, source, opt.input_nc, opt)
     slices = prepared.slices
     images = blend_neighbours(translate(net, prepared.images, opt, device), opt.slice_blend)
-    if not opt.keep_network_size:
-        images = [resize(i, *s.image.shape[-2:]) for i, s in zip(images, slices, strict=True)]
+    if opt.keep_network_size:
+        slices = resampling.on_network_grid(slices, images, opt)
+    else:
+        images = [resampling.to_own_grid(i, s, opt) for i, s in zip(images, slices, strict=True)]
     if opt.format in VOLUMES or opt.keep_empty:
         return slices, images
     kept = [n for n, empty in enumerate(prepared.empty) if not empty]       # there is nothing on these to train on
@@ -83,7 +86,9 @@ def translate_scan(net: Module, scan: Scan, source: str, opt: Namespace,
 def writer_of(opt: Namespace, intensity: Intensity) -> Writer:
     """The function (folder, scan, slices, images) -> [(file, patient, label)] that writes --format."""
     if opt.format != "dicom":
-        return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format)
+        spacing = opt.spacing if opt.keep_network_size else None
+        return lambda folder, scan, slices, images: write_scan(folder, scan, slices, images, intensity, opt.format,
+                                                               spacing)
     if intensity.unit != HU:
         raise UserError(f"--format dicom: writes CT, but the target of this run is in {intensity.unit} values; "
                         "give --format nifti or tiff")

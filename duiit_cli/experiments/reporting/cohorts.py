@@ -170,8 +170,9 @@ def _images(experiment: Experiment, facts: Mapping[str, Any]) -> list[str]:
                        *([("pet_window", "PET window (--pet_window, SUV)")] if pet else []),
                        ("load_size", "loading size (--load_size, pixels)"),
                        ("crop_size", "crop in training (--crop_size, pixels)"), ("preprocess", "--preprocess"),
+                       ("spacing", "pixel spacing (--spacing, mm)"),
                        ("slices", "--slices")):
-        values = list(dict.fromkeys(str(found[name]) for found in options if name in found))
+        values = list(dict.fromkeys(str(found[name]) for found in options if found.get(name) is not None))
         lines += [f"{said}: {', '.join(values)}"] if values else []
     ranges = [found["target_range"] for found in options if found.get("target_range")]
     if ranges:

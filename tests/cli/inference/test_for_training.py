@@ -25,10 +25,11 @@ def large(tmp_path_factory, duiit):
 @pytest.mark.slow
 @pytest.mark.parametrize("source, target, channels, preprocess", [
     ("mri", "ct", 3, "resize_and_crop"), ("pet", "ct", 1, "none"), ("ct", "mri", 3, "scale_width_and_crop"),
-    ("mri", "pet", 1, "crop")])
+    ("mri", "pet", 1, "crop"), ("pet", "ct", 1, "resize_and_crop --spacing 6.5"),
+    ("ct", "pet", 1, "none --spacing 7.5")])
 def test_a_predictor_reads_what_the_translator_made(tmp_path, duiit, large, tiny, source, target, channels, preprocess):
     data = ["--dataroot", large, "--target", target, "--preset", tiny, "--load_size", 32, "--crop_size", 24,
-            "--preprocess", preprocess, "--output_nc", channels, "--checkpoints_dir", tmp_path]
+            "--preprocess", *preprocess.split(), "--output_nc", channels, "--checkpoints_dir", tmp_path]
     assert duiit("train", *data, "--sources", source, "--name", "demo", "--max_steps", 1) == 0
     run = ["--checkpoints_dir", tmp_path, "--name", "demo"]
     assert duiit("translate", *run, "--input", large / source, "--output", tmp_path / "fake", "--for_training") == 0

@@ -297,6 +297,35 @@ def test_mixed_scales_and_units(tmp_path):
     assert "values in different units: HU (3 scans), display (1 scan)" in reasons
 
 
+def scans(root, modality, shape, affine, count=3):
+    for n in range(count):
+        volume = np.random.default_rng(n).integers(-1000, 1000, (*shape, 2)).astype(np.int16)
+        (root / modality).mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(volume, np.diag([*affine, 5.0, 1.0])), root / modality / f"{modality}{n}.nii.gz")
+
+
+def test_spacings_and_fields_that_differ_are_told_in_mm(tmp_path):
+    scans(tmp_path, "ct", (20, 20), (1.0, 1.0))
+    scans(tmp_path, "t1", (20, 30), (1.5, 1.5))                         # columns, rows
+    scans(tmp_path, "t1", (20, 30), (2.0, 1.0), count=1)
+    found = {p.reason for p in check(tmp_path)[1]}
+    assert any("t1 has fields of view of 45 mm and pixels of 1.5 mm, ct of 20 mm and 1 mm, in the median: resized, "
+               "anatomy of t1 is 2.25 times smaller" in reason for reason in found)
+    assert "pixel spacings from 1 mm (t10) to 1.5 mm (t11), 1.50 times as much" in found
+    assert "fields of view that are not square in 3 scans: t10, t11, t12" in found
+    found = {p.reason for p in check(tmp_path, "--preprocess none")[1]}
+    assert "pixels that are not square in 1 scan: t10" in found and not any("are not square in 3" in r for r in found)
+    found = {p.reason for p in check(tmp_path, "--spacing 1 --load_size 48")[1]}
+    assert not any("spacing" in reason or "field" in reason for reason in found)
+    found = {p.reason for p in check(tmp_path, "--spacing 1 --load_size 40")[1]}
+    assert "fields of view above 40 mm, which are cropped, in 2 scans: up to 45 mm (t11)" in found
+
+
+def test_a_spacing_that_is_asked_for_and_not_known(root):
+    assert any(p.level == "error" and "no pixel spacing is known of 5 scans" in p.reason
+               for p in check(root, "--spacing 1")[1])
+
+
 def test_what_reading_remarks_is_reported_and_not_lost(tmp_path, caplog):
     """Unsigned 16-bit values cannot be HU: the reader says so in a log line, the check among the problems."""
     for n in range(3):
