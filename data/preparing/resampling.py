@@ -46,8 +46,7 @@ def to_loading_size(image: np.ndarray, s: Slice, opt: Namespace) -> np.ndarray:
     pixels, shape = pixels_of(s), image.shape[-2:]
     size = _size(shape, pixels, opt, spacing)
     if any(n * old > (m + 1) * spacing for n, old, m in zip(shape, pixels, size, strict=True)):
-        _tell_cropped(f"{s.path}: its field of view of {shape[0] * pixels[0]:.0f} x {shape[1] * pixels[1]:.0f} mm",
-                      opt.load_size, spacing)
+        _tell_cropped(opt.load_size, spacing)
     return resample(image, pixels, (spacing, spacing), size)
 
 
@@ -107,14 +106,7 @@ def _size(shape: tuple[int, ...], pixels: Pixels, opt: Namespace, spacing: float
 
 
 @lru_cache(maxsize=16)
-def _once(load_size: int, spacing: float) -> list[str]:
-    return []
-
-
-def _tell_cropped(what: str, load_size: int, spacing: float) -> None:
-    """Once a process and setting: how many there are, `duiit data check` says."""
-    told = _once(load_size, spacing)
-    if not told:
-        told.append(what)
-        notice(f"{what} is larger than --load_size {load_size} x --spacing {spacing:g} mm and is cropped about its "
-               "centre; give a larger --load_size if anatomy lies outside")
+def _tell_cropped(load_size: int, spacing: float) -> None:
+    """Once a process and setting; `duiit data check` says in how many scans."""
+    notice(f"fields of view larger than --load_size {load_size} x --spacing {spacing:g} mm are cropped about their "
+           "centre; give a larger --load_size if anatomy lies outside (duiit data check says in which scans)")

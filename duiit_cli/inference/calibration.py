@@ -40,7 +40,7 @@ AGGREGATES = ("mean", "median")
 SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
 # What shapes a slice, and what shapes an answer: facts that were found under other settings are not these.
 SLICES = ("target", "ct_window", "pet_window", "mri_channel", "slices", "keep_empty")
-ANSWERS = (*SLICES, "task", "preprocess", "load_size", "spacing", "output_nc")
+ANSWERS = (*SLICES, "task", "preprocess", "load_size", "output_nc")
 
 # How the run's own labels are read, whatever is said of those of the scans to predict.
 TABLES = ("label_column", "id_column", "patient_regex")
@@ -97,6 +97,8 @@ def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
 
 def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epoch: str) -> dict[str, list[float]]:
     made_with = {**{name: getattr(opt, name) for name in ANSWERS}, "weights": digest(net)}
+    if opt.spacing is not None:                 # runs from before there was one keep what they have
+        made_with["spacing"] = opt.spacing
     path = folder / f"calibration_{epoch}.json"
     kept = _read(path)
     if kept.get("made_with") == made_with:

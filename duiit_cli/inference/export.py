@@ -158,8 +158,9 @@ def _scaling(opt: Namespace, modality: str) -> list[str]:
 
 def _resizing(opt: Namespace) -> str:
     if opt.spacing is not None:
-        around = f"pad with {transforms.BACKGROUND:g} or crop to {opt.load_size}x{opt.load_size} about the centre, " \
-            if opt.preprocess == "resize_and_crop" else ""
+        around = ""
+        if opt.preprocess == "resize_and_crop":
+            around = f"pad with {transforms.BACKGROUND:g} or crop to {opt.load_size}x{opt.load_size} about the centre, "
         return f"resample to square pixels of {opt.spacing:g} mm (linear, anti-aliased), {around}do not crop at random"
     size = {"resize_and_crop": f"{opt.load_size}x{opt.load_size}", "crop": "no other size", "none": "no other size"}
     return f"resize to {size.get(opt.preprocess, f'a width of {opt.load_size}')} (bilinear, anti-aliased), do not crop"
