@@ -103,7 +103,7 @@ def _taken(record: logging.LogRecord) -> bool:
         return False
     line = next(iter(record.getMessage().strip().splitlines()), record.name)
     remarks.append(line)
-    if record.levelno >= logging.ERROR:
+    if record.levelno >= logging.ERROR and not record.exc_info:     # an exception is caught, and another way is tried
         errors.append(line)
     return True
 

@@ -1,4 +1,5 @@
 """One modality as a check finds it: its folder's scans, read once, and what there is to say of them."""
+import re
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ from duiit.data.readers.slice import Label, Scan
 from duiit.util.errors import UserError
 from duiit.util.problems import Problem
 from duiit.util.progress import track
+
+MANY = 5                # so many remarks that differ in their numbers alone are one line
 
 
 @dataclass
@@ -88,9 +91,18 @@ class ModalityCheck:
         self._warn(kept)
 
     def _warn(self, messages: Iterable[str]) -> None:
+        alike: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for message in dict.fromkeys(messages):
             where, reason, remedy = _told(message, self.folder)
-            self.add("warning", where, reason, remedy or "look whether that is meant")
+            key = re.sub(r"\d+(\.\d+)?", "#", reason), remedy or "look whether that is meant"
+            alike.setdefault(key, []).append((where, reason))
+        for (_, remedy), told in alike.items():
+            if len(told) < MANY:
+                for where, reason in told:
+                    self.add("warning", where, reason, remedy)
+            else:               # one line, of the one whose last number is the largest
+                where, reason = max(told, key=lambda one: _last_number(one[1]))
+                self.add("warning", where, f"{reason} (the worst; {len(told) - 1} others alike)", remedy)
 
     def _describe(self) -> None:
         r, found, facts = self.report, self.found, [f.facts for f in self.found if f.facts]
@@ -106,6 +118,10 @@ class ModalityCheck:
         if facts:
             r.intensity_range = [min(f.low for f in facts), max(f.high for f in facts)]
             r.fingerprint = summarise(facts)
+
+
+def _last_number(text: str) -> float:
+    return float((re.findall(r"\d+(?:\.\d+)?", text) or ["0"])[-1])
 
 
 def _told(message: str, place: Path) -> tuple[str, str, str]:

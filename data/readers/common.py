@@ -48,8 +48,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
             yield
         if errors:
             first = textwrap.shorten(errors[0], 140, placeholder=" ...")
-            log.warning("%s: could be read, but %d parts of it are damaged (first: %s); look at its images", path,
-                        len(errors), first)
+            log.warning("%s: could be read, but not without %d errors (first: %s); look whether its images are whole",
+                        path, len(errors), first)
     except UserError:
         raise
     except PermissionError:

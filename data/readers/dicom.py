@@ -8,6 +8,7 @@ from pydicom.uid import UID
 
 from duiit.data.readers.common import check_size, finish, notice, reading
 from duiit.data.readers.dicom_frames import frame_order, frame_place
+from duiit.data.readers.dicom_kinds import MOSAIC, kind_of
 from duiit.data.readers.dicom_series import NOT_IMAGES, is_incomplete
 from duiit.data.readers.dicom_stacks import same_places
 from duiit.data.readers.dicom_values import values_of
@@ -61,6 +62,9 @@ def _load(path: Path) -> pydicom.Dataset:
         if is_incomplete(ds):
             raise UserError(f"{path}: is not a DICOM file, or only a part of one; restore or remove it")
         raise UserError(f"{path}: is a DICOM object without an image of the patient ({modality}); remove it")
+    if kind_of(ds) == MOSAIC:
+        raise UserError(f"{path}: is a Siemens mosaic, which tiles many slices into one image; convert it to NIfTI "
+                        "with dcm2niix")
     if not any(name in ds for name in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         raise UserError(f"{path}: its header is there but its pixels are missing; restore or remove it")
     check_size(path, (int(ds.get("NumberOfFrames") or 1), int(ds.Rows), int(ds.Columns)))

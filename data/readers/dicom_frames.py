@@ -11,6 +11,7 @@ from duiit.data.readers.dicom_stacks import TELLING, Place, positions, slice_nor
 
 # Private ones: b-values of Siemens, GE and Philips.
 PRIVATE = {"Siemens_b": 0x0019100C, "GE_b": 0x00431039, "Philips_b": 0x20011003}
+_TELLING_TAGS = {Tag(PRIVATE.get(name, name)): name for name in (*TELLING, *PRIVATE)}
 FUNCTIONAL = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence")
 _POSITIONS = {"ImagePositionPatient", "InStackPositionNumber"}     # dimensions that count the positions themselves
 
@@ -102,17 +103,17 @@ def _dimensions(ds: pydicom.Dataset, group: pydicom.Dataset) -> dict[str, str]:
 
 def _gather(ds: pydicom.Dataset, told: dict[str, str], deep: bool = True) -> None:
     """Adds the values of TELLING tags anywhere in a data set, as text; a damaged one is as good as none."""
-    for name in (*TELLING, *PRIVATE):
-        tag = Tag(PRIVATE.get(name, name))
-        if name not in told and tag in ds:
-            try:
-                element = ds[tag]
-            except Exception:  # each type of value fails in its own way
-                continue
-            several = isinstance(element.value, (list, tuple)) or element.VM > 1
+    for tag in list(ds.keys()):
+        name = _TELLING_TAGS.get(tag)
+        if not (deep or name) or name in told:
+            continue
+        try:
+            element = ds[tag]
+        except Exception:  # each type of value fails in its own way
+            continue
+        if name:
+            several = element.VM > 1 and not isinstance(element.value, (str, bytes))
             told[name] = "\\".join(map(str, element.value)) if several else str(element.value)
-    if deep:
-        for element in ds:
-            if element.VR == "SQ":
-                for item in element.value:
-                    _gather(item, told)
+        elif element.VR == "SQ":
+            for item in element.value:
+                _gather(item, told)

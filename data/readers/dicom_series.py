@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 _TAGS = ("SOPClassUID", "SOPInstanceUID", "Modality", "SeriesInstanceUID", "SeriesNumber", "StudyInstanceUID",
          "PatientID", "ImageOrientationPatient", "ImagePositionPatient", "PixelSpacing", "SliceLocation",
          "InstanceNumber", "Rows", "Columns", "NumberOfFrames")
+_READ = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
 # Modalities (PS3.3 C.7.3.1.1.1) whose objects may have rows and columns and are still no image of the patient.
 NOT_IMAGES = {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "PR", "KO", "REG", "FID", "RWV", "PLAN", "ECG",
                "HD", "AU", "DOC"}
@@ -92,8 +93,7 @@ def read_header(path: Path) -> Header | None:
 
 
 def _read_header(path: Path) -> Header | None:
-    tags = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
-    ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=tags)
+    ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_READ)
     modality = str(ds.get("Modality") or "")
     if not ds.get("Rows") or not ds.get("Columns") or modality in NOT_IMAGES:
         if is_incomplete(ds):
@@ -101,7 +101,7 @@ def _read_header(path: Path) -> Header | None:
         return None
     frames = int(ds.get("NumberOfFrames") or 1)
     if frames > 1:
-        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*tags, *map(Tag, FUNCTIONAL)])
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=[*_READ, *map(Tag, FUNCTIONAL)])
     return Header(
         path=path, modality=modality, series=str(ds.get("SeriesInstanceUID") or ""),
         series_number=str(ds.get("SeriesNumber") or ""), study=str(ds.get("StudyInstanceUID") or ""),

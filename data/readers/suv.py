@@ -1,5 +1,6 @@
 """From a PET header to standardised uptake values by body weight (SUVbw)."""
 import math
+import re
 from datetime import datetime, timedelta
 
 import pydicom
@@ -105,8 +106,9 @@ def _time(date: str | None, time: str | None) -> datetime | None:
 
 
 def _stamp(text: str | None) -> datetime | None:
-    digits = str(text or "").replace(":", "").split("+")[0].split(".")[0]
+    digits, _, fraction = re.split(r"[+-]", str(text or "").replace(":", ""))[0].strip().partition(".")
     try:
-        return datetime.strptime(digits[:14], "%Y%m%d%H%M%S"[: 6 + len(digits[8:14])])
+        stamp = datetime.strptime(digits[:14], "%Y%m%d%H%M%S"[: 6 + len(digits[8:14])])
+        return stamp + timedelta(seconds=float(f"0.{fraction or 0}"))   # of 122 s of half-life, one is half a percent
     except ValueError:
         return None

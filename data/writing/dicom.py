@@ -245,7 +245,8 @@ def _derived(identity: SeriesIdentity, *parts: object) -> uuid.UUID:
 def _file_names(folder: Path, scan: Scan, slices: list[Slice], sources: _Sources) -> list[str]:
     """One a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
     paths = [s.path.relative_to(scan.root) for s in slices]
-    if scan.kind == "nifti" or len(set(paths)) < len(paths) or len(sources.file(slices[0].path)[2]) > 1:
+    several = len(set(paths)) < len(paths) or len(sources.file(slices[0].path)[2]) > 1 or scan.frames is not None
+    if scan.kind == "nifti" or several:
         digits = max(3, len(str(slices[-1].index + 1)))
         base = paths[0].as_posix() if (folder / scan.name).exists() else scan.name
         return [f"{base}/{s.index + 1:0{digits}d}.dcm" for s in slices]

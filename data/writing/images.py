@@ -58,7 +58,7 @@ def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice],
 def _names(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], ending: str) -> list[str]:
     """One name a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
     paths = [s.path.relative_to(scan.root) for s in slices]
-    if len(set(paths)) < len(paths) or scan.kind == "nifti":
+    if len(set(paths)) < len(paths) or scan.kind == "nifti" or scan.frames is not None:
         digits = max(3, len(str(slices[-1].index + 1)))
         full = paths[0].as_posix() if Path(folder, scan.name).exists() else scan.name
         return [f"{full}/{s.index + 1:0{digits}d}{ending}" for s in slices]

@@ -56,3 +56,27 @@ def test_a_fact_that_is_lost_is_named(tmp_path, refused, trained, phantom):
     message = refused("translate", "--checkpoints_dir", tmp_path, "--name", "demo", "--input", phantom / "mri",
                       "--output", tmp_path / "out")
     assert message.startswith(f"{tmp_path / 'demo' / 'facts.json'}: does not say target_range")
+
+
+def test_a_run_from_before_pet_windows_keeps_scaling_each_scan_by_itself(tmp_path, duiit, phantom, tiny):
+    """PET -> CT and back: what such a run makes of PET in SUV, and in SUV, is what it made when it was trained."""
+    runs = tmp_path / "runs"
+    made = {}
+    for target, source in (("ct", "pet"), ("pet", "ct")):
+        for window in ("percentiles", "0,10"):
+            assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--target", target, "--sources", source,
+                         "--name", f"{source}_{window[0]}", "--checkpoints_dir", runs, "--pet_window", window) == 0
+        run = runs / f"{source}_p"
+        shutil.copytree(run, runs / f"{source}_before")
+        path = runs / f"{source}_before" / "train_opt.json"
+        whole = json.loads(path.read_text())
+        del whole["options"]["pet_window"]
+        path.write_text(json.dumps(whole))
+        for name in ("p", "before", "0"):
+            out = tmp_path / f"{source}_{name}"
+            assert duiit("translate", "--checkpoints_dir", runs, "--name", f"{source}_{name}", "--input",
+                         phantom / source, "--output", out, "--format", "npy", "--device", "cpu") == 0
+            made[source, name] = {p.relative_to(out): p.read_bytes() for p in sorted(out.rglob("*.npy"))}
+        assert made[source, "before"] and made[source, "before"] == made[source, "p"] != made[source, "0"]
+    ranges = {name: json.loads((runs / f"ct_{name}" / "facts.json").read_text())["target_range"] for name in "p0"}
+    assert ranges["0"] == [0, 10, "SUV"] and ranges["p"][2] == "SUV" and ranges["p"] != ranges["0"]

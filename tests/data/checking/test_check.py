@@ -436,6 +436,18 @@ def test_slices_that_are_not_evenly_spaced_are_a_problem(tmp_path):
     assert "up to 2.7 mm off" in problem.reason and "--format dicom" in problem.remedy
 
 
+def test_many_scans_with_one_fault_are_one_line(tmp_path):
+    for n in range(7):
+        stacked(tmp_path / "ct" / f"p{n}", (0, 4, 8, 16 + n % 4))
+        for path in (tmp_path / "ct" / f"p{n}").iterdir():
+            ds = pydicom.dcmread(path)
+            ds.SeriesInstanceUID, ds.PatientID = f"1.2.{n + 5}", f"A{n}"
+            ds.save_as(path)
+    [problem] = [p for p in check(tmp_path)[1] if "mm off" in p.reason]
+    assert "the worst; 6 others alike" in problem.reason and "4.7 mm off" in problem.reason
+    assert problem.where.endswith("p3")
+
+
 def test_images_at_one_position_are_an_error_where_nothing_tells_them_apart(tmp_path):
     stacked(tmp_path / "ct" / "p", (0, 0, 1, 1))
     assert [p.level for p in check(tmp_path)[1] if "position of another" in p.reason] == ["error"]

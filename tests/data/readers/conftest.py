@@ -48,7 +48,8 @@ def _pet_tags(**changes):
             "PatientWeight": 50, "SeriesDate": "20200101", "SeriesTime": "114000", "AcquisitionDate": "20200101",
             "AcquisitionTime": "114500", "RadiopharmaceuticalInformationSequence": [tracer]}
     for name, value in changes.items():
-        if name in ("RadionuclideTotalDose", "RadiopharmaceuticalStartTime", "RadionuclideHalfLife"):
+        if name in ("RadionuclideTotalDose", "RadiopharmaceuticalStartTime", "RadionuclideHalfLife",
+                    "RadiopharmaceuticalStartDateTime"):
             setattr(tracer, name, value)
         else:
             tags[name] = value

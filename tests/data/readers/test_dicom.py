@@ -137,11 +137,19 @@ def test_suv_by_weight_is_decay_corrected(tmp_path, write_slice, pet_tags, read)
     ({"Units": "GML"}, 2000.0),
     # Past midnight:
     ({"RadiopharmaceuticalStartTime": "230000.00", "SeriesTime": "004000", "AcquisitionTime": "004000"}, 2.0),
+    ({"RadiopharmaceuticalStartTime": "", "RadiopharmaceuticalStartDateTime": "20200101100000.000000-0500"}, 2.0),
     ({"SeriesTime": "150000", "FrameReferenceTime": 0.5, "ActualFrameDuration": 1, "AcquisitionTime": "114000"}, 2.0),
 ])
 def test_suv_of_other_headers(tmp_path, write_slice, pet_tags, read, changes, suv):
     write_slice(tmp_path / "1.dcm", np.full((8, 10), 2000, np.uint16), **pet_tags(**changes))
     assert read(tmp_path)[0].image[0, 0] == pytest.approx(suv, rel=1e-3)
+
+
+def test_parts_of_a_second_count(tmp_path, write_slice, pet_tags, read):
+    tags = pet_tags(RadiopharmaceuticalStartTime="113800.75", RadionuclideHalfLife=122.24, SeriesTime="114000.250")
+    write_slice(tmp_path / "1.dcm", np.full((8, 10), 2000, np.uint16), **tags)
+    left = 1e8 * 2 ** (-119.5 / 122.24)                             # oxygen-15
+    assert read(tmp_path)[0].image[0, 0] == pytest.approx(2000 * 50 * 1000 / left, rel=1e-6)
 
 
 @pytest.mark.parametrize("changes, reason", [

@@ -6,6 +6,7 @@ import pytest
 
 from duiit.data.readers import find_scans, read_scan
 from duiit.data.readers.slice import DISPLAY, GREY, HU
+from duiit.util.errors import UserError
 
 CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 NOWHERE = {"ImagePositionPatient": None, "ImageOrientationPatient": None}
@@ -39,6 +40,12 @@ def test_colour_maps_of_grey_modalities_are_left_out(tmp_path, write_slice, capl
                        SamplesPerPixel=3, PlanarConfiguration=0, Columns=10)
     assert find_scans(tmp_path) == [] and "1 DICOM files are in colour" in caplog.text      # told, as nothing is left
     assert read_scan(find_scans(path)[0])[0].image.shape == (3, 8, 10)                      # asked for by its name
+
+
+def test_a_mosaic_is_refused_even_by_its_name(tmp_path, write_slice):
+    path = write_slice(tmp_path / "1.dcm", Modality="MR", ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+    with pytest.raises(UserError, match=r"1\.dcm: is a Siemens mosaic.*dcm2niix"):
+        read_scan(find_scans(path)[0])
 
 
 @pytest.mark.parametrize("tags", [

@@ -5,8 +5,10 @@ import numpy as np
 import pydicom
 import pytest
 
+from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers import find_scans, read_scan
 from duiit.data.writing.dicom import SeriesIdentity, write_dicom
+from duiit.data.writing.images import write_scan
 from duiit.util.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -218,6 +220,22 @@ def test_frames_without_positions_stay_in_their_order(tmp_path, write_slice):
     slices = read_scan(find_scans(path)[0])
     np.testing.assert_array_equal([s.image for s in slices], stored)
     assert slices[0].geometry is None
+
+
+@pytest.mark.parametrize("kind", ["png", "nifti", "dicom"])
+def test_a_cine_of_one_slice_in_one_file_is_written_whole(tmp_path, write_slice, kind):
+    enhanced(tmp_path / "in" / "1.dcm", write_slice, [(0.0, [n + 1], {}) for n in range(5)],
+             ("NominalCardiacTriggerDelayTime",))
+    scans, files = find_scans(tmp_path / "in"), []
+    assert [scan.frames for scan in scans] == [(n,) for n in range(5)]
+    for scan in scans:
+        slices, images = read_scan(scan), [np.zeros((1, 8, 10), np.float32)]
+        if kind == "dicom":
+            rows = write_dicom(tmp_path / "out", scan, slices, images[0], identity=SeriesIdentity("r", "m", "d"))
+        else:
+            rows = write_scan(tmp_path / "out", scan, slices, images, ct_window("brain"), kind)
+        files += [file for file, *_ in rows]
+    assert len(set(files)) == 5 and all((tmp_path / "out" / file).is_file() for file in files)
 
 
 def test_what_is_made_of_two_scans_in_one_file_lies_where_each_lay(tmp_path, write_slice):
