@@ -45,6 +45,9 @@ class CommandOptions:
         parser = self.initialize(OptionParser(argv))
         given, _ = parser.given()
         whole = presets.read(given["preset"]) if given.get("preset") else {}
+        if "choose" in whole.get("method", {}):
+            raise UserError(f"--preset {given['preset']}: chooses between methods of an experiment and trains nothing "
+                            "of its own; use it with `duiit experiment`, or one of those that it chooses from")
         run = self._run_layer(parser, {**presets.top(whole), **given})
         self._use_plugins(given, {**run, **presets.top(whole)}, run)
         preset = presets.of_training(whole, given.get("model", run.get("model"))) if whole else {}
