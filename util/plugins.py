@@ -26,7 +26,8 @@ from duiit.util.errors import UserError
 log = logging.getLogger(__name__)
 VARIABLE = "DUIIT_PLUGINS"
 HOSTS = ("duiit.models", "duiit.data", "duiit.util")        # the packages that a plug-in's files are added to
-_OWN = tuple(Path(__file__).parent.parent / name for name in ("data", "models", "options", "util"))
+_OWN = {file.parent.parent / name for file in (Path(__file__), Path(__file__).resolve())
+        for name in ("data", "models", "options", "util")}
 TOOLKIT = ("models", "data", "util", "options")             # the names by which the toolkit calls its own
 T = TypeVar("T")
 
@@ -66,7 +67,8 @@ def _folders(host: str) -> list[str]:
     if not folder:
         return []
     flat = any(any(Path(folder).glob(f"*_{kind}.py")) for kind in ("model", "dataset"))
-    return [str(Path(folder, package))] * Path(folder, package).is_dir() + [folder] * (flat and package != "util")
+    places = [Path(folder, package)] * Path(folder, package).is_dir() + [Path(folder)] * (flat and package != "util")
+    return [str(place) for place in places if place not in _OWN]
 
 
 def _forget() -> None:

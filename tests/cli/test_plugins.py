@@ -254,10 +254,15 @@ def test_a_plugin_may_be_a_link_and_its_name_have_capitals(tmp_path):
 
 def test_duiit_itself_may_be_installed_below_the_folder(tmp_path):
     """--plugins . in a project whose .venv holds DUIIT: its own modules are no plug-ins."""
+    from duiit.models import model_names
+
     own = Path(plugins.__file__).parent
     (tmp_path / "foo_model.py").write_text(GOOD + "class FooModel(BaseModel):\n" + METHODS)
     plugins.use(own.parent)                             # the folder that DUIIT's packages are in
     assert not plugins._is_plugin(str(own / "errors.py"))
     plugins.use(tmp_path)
     assert "duiit.util.errors" in sys.modules
+    plugins.use(None)
+    assert "cycle_gan" in model_names()
+    plugins.use(tmp_path)
     assert plugins._is_plugin(str(tmp_path / "foo_model.py"))
