@@ -60,6 +60,7 @@ def test_help_survives_what_is_wrong_with_the_other_words(capsys, duiit):
     assert "Translating" in help_of(capsys, duiit, "translate", "--name", "nosuch", "--help")
 
 
+@pytest.mark.slow
 def test_help_of_a_run_shows_its_model(capsys, duiit, trained):
     page = help_of(capsys, duiit, "predict", "--checkpoints_dir", trained, "--name", "demo", "-h")
     assert "--netP" in page["Model duiit"]

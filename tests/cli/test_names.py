@@ -29,6 +29,7 @@ def trap(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_started_among_packages_of_the_same_names(trap, phantom, tiny):
     """The console script, the module, torchrun, and loader processes that import everything anew."""
     launchers = {
@@ -123,6 +124,7 @@ def run_project(folder, **env):
     return Path(done.stdout.strip())
 
 
+@pytest.mark.slow
 def test_beside_a_projects_own_modules_of_the_same_names(project):
     assert run_project(project) == ROOT / "duiit" / "__init__.py"
 

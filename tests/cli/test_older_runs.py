@@ -18,6 +18,7 @@ def older(tmp_path, trained):
     return ["--checkpoints_dir", tmp_path / "runs", "--name", "demo"]
 
 
+@pytest.mark.slow
 def test_they_are_used_like_others(tmp_path, capsys, duiit, older, trained, phantom):
     now, answers = ["--checkpoints_dir", trained, "--name", "demo"], []
     for number, run in enumerate((older, now)):
@@ -36,6 +37,7 @@ def test_they_are_used_like_others(tmp_path, capsys, duiit, older, trained, phan
     assert files and all((tmp_path / "ct0" / f).read_bytes() == (tmp_path / "ct1" / f).read_bytes() for f in files)
 
 
+@pytest.mark.slow
 def test_they_go_on_with_their_data_and_with_no_other(tmp_path, duiit, refused, older):
     path = tmp_path / "runs" / "demo" / "train_opt.json"
     before = path.read_text()
@@ -58,6 +60,7 @@ def test_a_fact_that_is_lost_is_named(tmp_path, refused, trained, phantom):
     assert message.startswith(f"{tmp_path / 'demo' / 'facts.json'}: does not say target_range")
 
 
+@pytest.mark.slow
 def test_a_run_from_before_pet_windows_keeps_scaling_each_scan_by_itself(tmp_path, duiit, phantom, tiny):
     """PET -> CT and back: what such a run makes of PET in SUV, and in SUV, is what it made when it was trained."""
     runs = tmp_path / "runs"

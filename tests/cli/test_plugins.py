@@ -122,6 +122,7 @@ def test_loader_processes_that_import_everything_anew(tmp_path, pairs):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_the_worked_example_of_the_documentation(tmp_path, duiit, phantom, tiny):
     text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     (tmp_path / "edge_duiit_model.py").write_text(text.split("```python\n")[1].split("```")[0])

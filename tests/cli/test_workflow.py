@@ -70,6 +70,7 @@ def test_a_run_leaves_what_the_next_commands_need(trained):
     assert not list(run.glob(".duiit-tmp-*"))
 
 
+@pytest.mark.slow
 def test_the_same_command_twice_makes_the_same_weights(tmp_path, duiit, phantom, tiny, trained):
     words = ["--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--checkpoints_dir", tmp_path]
     torch.rand(3)                               # what was drawn before must not matter
@@ -106,6 +107,7 @@ def test_test_scores_the_held_out_images(tmp_path, capsys, duiit, trained):
     assert str(folder / "index.html") in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_test_of_a_predictor(tmp_path, duiit, mix):
     assert duiit("test", *mix, "--results_dir", tmp_path) == 0
     report = json.loads((tmp_path / "mix" / "test_latest" / "metrics.json").read_text())
@@ -164,6 +166,7 @@ def test_one_file_can_be_translated(tmp_path, duiit, phantom, trained):
     assert [r["file"] for r in table(tmp_path / "one" / "labels.csv")] == [f"{image.stem}.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["tiff", "npy", "nifti"])
 def test_every_format_is_a_training_folder(tmp_path, capsys, duiit, phantom, tiny, synthetic, kind):
     assert duiit("train", "--model", "predictor", "--dataroot", phantom, "--preset", tiny, "--max_steps", 1,

@@ -159,6 +159,7 @@ def test_a_dicom_object_that_is_no_file_is_named(run):
         run.translate(pydicom.Dataset())
 
 
+@pytest.mark.slow
 def test_two_runs_do_not_get_in_each_others_way(run, trained, tmp_path, monkeypatch, phantom, tiny):
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "mine_model.py").write_text(
@@ -206,6 +207,7 @@ def test_a_translator_alone_predicts_nothing(phantom, tmp_path):
 
 # -- training and the rest -----------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_training_is_the_commands(phantom, tiny, trained, tmp_path):
     run = duiit.train(phantom, preset=tiny, sources="mri", name="again", checkpoints_dir=tmp_path)
     weights = [Path(folder, name, "latest_net_G_A.pth").read_bytes() for folder, name in ((trained, "demo"),
@@ -216,6 +218,7 @@ def test_training_is_the_commands(phantom, tiny, trained, tmp_path):
     assert (run.facts.labels_known, run.facts.target_range) == (16, (-20.0, 100.0, "HU"))
 
 
+@pytest.mark.slow
 def test_lists_flags_and_nothing(phantom, tiny, tmp_path):
     extra = [tmp_path / "one", tmp_path / "two"]
     for folder in extra:
@@ -280,6 +283,7 @@ def test_nothing_is_printed_and_no_handler_is_added(run, volume, phantom, capfd)
     assert capfd.readouterr().out == ""
 
 
+@pytest.mark.slow
 def test_importing_is_quick_and_finds_everything():
     code = ("import duiit, sys; assert not {'torch', 'numpy', 'pandas', 'rich'} & set(sys.modules);"
             "[getattr(duiit, name) for name in duiit.__all__]; assert 'load' in dir(duiit)")

@@ -87,6 +87,7 @@ def everything(model):
     return {f"{n}.{k}": v.clone() for n in model.model_names for k, v in model.net(n).state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit_in_the_middle_of_an_epoch(make, steps, tmp_path):
     words = f"{DUIIT} --lr_policy step --lr_decay_iters 1 --batch_size 3"
     whole, loader = make(words)

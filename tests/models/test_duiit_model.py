@@ -101,6 +101,7 @@ def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push
         assert mine.requires_grad
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", ["running", "batch"])
 @pytest.mark.parametrize("guidance", ["joint", "real", "detached"])
 def test_the_predictors_statistics_are_those_of_real_target_images(make, guidance, push):
@@ -126,6 +127,7 @@ def test_the_generator_is_pushed_through_the_statistics_that_are_asked_for(make,
     torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--push running", "--push batch", "--guidance real"])
 @pytest.mark.parametrize("progress, strength", [(0.0, 0.0), (0.2, 0.5), (0.4, 1.0), (0.9, 1.0)])
 def test_the_push_sets_in_with_the_training_and_the_lesson_does_not(toy, words, progress, strength):
@@ -190,6 +192,7 @@ def cycle_gan(make, steps):
     return generators(steps(*make(f"--model cycle_gan {SHARED}"), 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", ["--lambda_pred 0", "--lambda_pred 0.1 --guidance detached"])
 def test_generators_are_cycle_gans_bit_for_bit(make, steps, cycle_gan, words):
     model, loader = make(f"--model duiit {SHARED} {words}")
@@ -200,6 +203,7 @@ def test_generators_are_cycle_gans_bit_for_bit(make, steps, cycle_gan, words):
     assert len(model.fake_A_pool.images) == 3                               # full: it has been swapping
 
 
+@pytest.mark.slow
 def test_guidance_changes_the_generators(make, steps, cycle_gan):
     found = generators(steps(*make(f"--model duiit {SHARED} --lambda_pred 0.1"), 8))
     assert not torch.equal(found["G_A.model.1.weight"], cycle_gan["G_A.model.1.weight"])

@@ -45,6 +45,7 @@ def plain(shown: str) -> str:
 # ---------------------------------------------------------------- on a terminal
 
 
+@pytest.mark.slow
 def test_training_bar_shows_epoch_losses_rate_and_messages_stay_whole():
     code = """
 with TrainProgress(3, 40) as p:

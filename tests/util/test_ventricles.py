@@ -29,6 +29,7 @@ def widths(made, true):
 
 
 # Percent of the skull's inside a year, alike at all sizes: a ventricle is not wider in a finer image.
+@pytest.mark.slow
 @pytest.mark.parametrize("size, least", [(32, 0.9), (64, 0.95)])
 def test_the_width_follows_the_ventricles_age_and_not_the_sulci(size, least):
     width = widths(scans(size), scans(size))

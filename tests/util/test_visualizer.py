@@ -222,6 +222,7 @@ def ask(port: int, endpoint: str, **question):
     return json.loads(opener.open(request, timeout=5).read())
 
 
+@pytest.mark.slow
 def test_images_and_losses_reach_a_server(tmp_path, server, caplog, monkeypatch):
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # a hospital's proxy must not stand before localhost
     with caplog.at_level(logging.INFO):
@@ -294,6 +295,7 @@ def test_no_server_is_one_line_that_says_what_to_do(tmp_path, caplog):
     one_line(caplog, f"no server answers at http://localhost:{port}", f"python -m visdom.server -port {port}")
 
 
+@pytest.mark.slow
 def test_a_port_that_never_answers_is_left_within_three_seconds(tmp_path, caplog):
     pytest.importorskip("visdom")
     with socket.socket() as sock, caplog.at_level(logging.INFO):

@@ -120,6 +120,7 @@ def test_grey_levels_and_hu_of_one_window_are_the_same_images(figures, inception
     assert report["distribution"]["fid"]["value"] > 1
 
 
+@pytest.mark.slow
 def test_features_of_the_runs_predictor(figures, translated, phantom, pure, tmp_path):
     from duiit.options import TestOptions
     from duiit.util.image_quality import frechet_distance
@@ -247,6 +248,7 @@ def test_label_fidelity_is_the_predictors_error(figures, duiit, translated, phan
     assert "has learned from translated images" not in err
 
 
+@pytest.mark.slow
 def test_a_predictor_that_knows_translations_is_told(figures, translated, phantom, trained, duiit, tiny, tmp_path):
     told = "has learned from translated images as well"
     words = ["--real", phantom / "ct", "--fake", translated / "png", "--metrics", "label_fidelity"]

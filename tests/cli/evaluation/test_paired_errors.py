@@ -51,6 +51,7 @@ def test_errors_by_hand_and_over_patients(figures, tmp_path):
     assert paired["mask"] == "body found in the real CT"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["png16", "nifti", "dicom", "png"])
 def test_every_format_is_compared_with_the_same_result(figures, phantom, translated, kind):
     words = ["--real", phantom / "truth" / "mri", "--paired", "--metrics", "mae,psnr,ssim", "--fake"]

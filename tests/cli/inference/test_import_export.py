@@ -365,6 +365,7 @@ def test_a_unet_is_exported_too(tmp_path, duiit, runs):
     assert runner(tmp_path / "G.onnx", "onnx")(np.zeros((1, 1, 256, 384), np.float32)).shape == (1, 1, 256, 384)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "told"), [
     (lambda answer: answer * 1.01, "differ from the original's by"), (lambda answer: answer * np.nan, "inf"),
     (lambda answer: answer[:, :, 1:], "instead of")])

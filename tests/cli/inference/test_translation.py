@@ -23,6 +23,7 @@ def test_a_series_of_the_brain_window_says_where_its_hu_end(series, trained):
     assert len(lines) == 1 and lines[0].startswith("warning: --format dicom: this run knows only -20 to 100 HU")
 
 
+@pytest.mark.slow
 def test_a_series_of_the_full_window_has_nothing_to_say(series, duiit, phantom, tiny, tmp_path):
     assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--max_steps", 1, "--name",
                  "full", "--ct_window", "full", "--checkpoints_dir", tmp_path) == 0

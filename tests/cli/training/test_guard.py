@@ -45,6 +45,7 @@ def weights(folder):
     return torch.load(folder / "run" / states.LATEST)["weights"]["P"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, refused, begin, bad_numbers, duiit, go_on):
     bad_numbers(4)
     message = refused(*begin("--save_latest_freq", 3))
@@ -114,6 +115,7 @@ def test_early_stopping_needs_a_validation(refused, begin):
     assert "--early_stop 3: nothing is validated" in refused(*begin("--early_stop", 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("option", "value"), [
     ("lr", 0.5), ("seed", 3), ("batch_size", 3), ("n_epochs", 7), ("loss_P", "l1"), ("no_flip", None)])
 def test_options_that_change_the_run_are_refused(refused, begin, duiit, go_on, option, value):

@@ -31,6 +31,7 @@ def test_discriminators(netD, layers, norm):
     assert found == (wanted if netD == "pixel" else {**wanted, "n_layers_D": layers})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("netP", networks.PREDICTORS)
 def test_predictors(netP):
     net = networks.define_P(netP, 1, "classification", 3)

@@ -98,6 +98,7 @@ def whole(folder):
     return folder
 
 
+@pytest.mark.slow
 def test_the_page_asks_for_nothing(whole):
     text, _ = report(whole)
     page = Page(text)
@@ -126,6 +127,7 @@ def test_tables_hold_the_numbers(whole):
     assert page.row("split 3", "seed of the split")["test: images (patients)"] == "24 (3)"
 
 
+@pytest.mark.slow
 def test_failures_and_what_is_missing_are_named(whole):
     text, lines = report(whole)
     assert lines[-1] == "1 of 32 cells is still missing, 1 failed: the figures are of the other 30."
@@ -239,6 +241,7 @@ def test_published_figures_can_be_left_out_or_be_others(whole, tmp_path):
     assert page.row("PURE-CT", "p, published")["p, published"] == "0.040"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "bold"), [
     ({"pure_ct": [5.0, 6.0], "duiit_mri": [6.0, 5.0], "raw_mri": [7.0, 7.0]}, 2),
     ({"pure_ct": [9.0, 9.5], "duiit_mri": [9.0, 9.0], "raw_mri": [11.0, 7.0]}, 0),        # the floor is as good
