@@ -103,6 +103,7 @@ def test_no_labels_file(pngs, train_refused):
     assert "--extra" in train_refused("--dataroot", "D", "--model", "predictor")
 
 
+@pytest.mark.slow
 def test_no_labels_are_needed_for_translation_alone(pngs, duiit, tiny, tiny_cycle_gan):
     for modality in ("mri", "ct"):
         (pngs / modality / "labels.csv").unlink()
@@ -242,6 +243,7 @@ def _text_image(path):
     return path
 
 
+@pytest.mark.slow
 def test_commands_that_a_model_cannot_do(here, duiit, refused, phantom, tiny, tiny_cycle_gan):
     words = ["train", "--dataroot", phantom, "--max_steps", 1, "--sources", "mri"]
     assert duiit(*words, "--model", "predictor", "--preset", tiny, "--name", "p") == 0

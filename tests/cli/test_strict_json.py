@@ -27,6 +27,7 @@ def written(tmp_path_factory, duiit, trained, phantom):
     return folder
 
 
+@pytest.mark.slow
 def test_all_of_them(written, trained, phantom):
     found = [path for folder in (written, trained, phantom) for path in folder.rglob("*.json")]
     assert {p.name for p in found} >= {"train_opt.json", "facts.json", "metrics.json", "ages.json", "check.json",

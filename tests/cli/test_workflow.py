@@ -78,6 +78,7 @@ def test_the_same_command_twice_makes_the_same_weights(tmp_path, duiit, phantom,
     assert same_weights(trained / "demo", tmp_path / "again")
 
 
+@pytest.mark.slow
 def test_another_seed_makes_other_weights(tmp_path, duiit, phantom, tiny, trained):
     words = ["--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--checkpoints_dir", tmp_path]
     assert duiit("train", *words, "--name", "other", "--seed", 1) == 0
@@ -176,6 +177,7 @@ def test_every_format_is_a_training_folder(tmp_path, capsys, duiit, phantom, tin
 
 # -- predict -----------------------------------------------------------------------------------------------------
 
+@pytest.mark.slow
 def test_predict_to_the_screen_a_table_and_json(tmp_path, capsys, duiit, phantom, mix):
     words = ["predict", *mix, "--input", phantom / "ct"]
     capsys.readouterr()

@@ -127,6 +127,7 @@ def test_a_model_that_nobody_needs_any_more_is_gone_at_once(make, steps, words):
         gc.enable()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_weights(make, steps):
     first = everything(steps(*make(DUIIT), 2))
     again = everything(steps(*make(DUIIT), 2))
@@ -165,6 +166,7 @@ def classes(tmp_path):
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model_name", ["predictor", "duiit"])
 def test_classification_from_folders_to_a_loaded_model(make, steps, classes, tmp_path, model_name):
     words = f"--model {model_name} --task classification --dataroot {classes} --name run --val_fraction 0.2"

@@ -57,6 +57,7 @@ def test_identity_is_off_unless_asked_for(toy):
     ("real", 100, -2.0),
     ("detached", 0, -1.5),
 ])
+@pytest.mark.slow
 def test_whom_the_prediction_loss_reaches(toy, guidance, to_G, to_P, push):
     translation = factor_grads(toy("--model duiit --lambda_pred 0"))
     assert translation[2] is None
@@ -92,6 +93,7 @@ def beside_real_images_only(model, loader):
     return reference
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", ["running", "batch"])
 def test_under_real_guidance_translations_teach_the_predictor_nothing(make, push):
     model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --guidance real --push {push}")
@@ -115,6 +117,7 @@ def test_the_predictors_statistics_are_those_of_real_target_images(make, guidanc
     assert taught == (guidance != "real")                       # the weights do learn from translations
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("push", ["running", "batch"])
 def test_the_generator_is_pushed_through_the_statistics_that_are_asked_for(make, push):
     model, loader = make(f"--model duiit --sources mri --lambda_pred 1 --push {push}")

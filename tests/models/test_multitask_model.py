@@ -79,6 +79,7 @@ def test_source_and_target_images_are_one_batch_to_the_trunk(on_a_batch):
     torch.testing.assert_close(norm.running_mean, 0.1 * mean, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_tasks_are_learned(on_a_batch):
     model, _ = on_a_batch(f"{MRI} --weight_source 0.5 --weight_target 0.5 --lr 0.001")
     losses = []

@@ -267,6 +267,7 @@ def test_images_without_labels(refused, figures, translated, phantom, pure, tmp_
     assert "fd_predictor" in report["distribution"]
 
 
+@pytest.mark.slow
 def test_a_runs_column_is_not_asked_of_translations(figures, duiit, translated, phantom, tiny, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(phantom / "ct" / "ct_scans", data / "ct" / "ct_scans")
@@ -279,6 +280,7 @@ def test_a_runs_column_is_not_asked_of_translations(figures, duiit, translated, 
     assert report["label_fidelity"]["by_image"]["n"] == 10
 
 
+@pytest.mark.slow
 def test_classes(figures, duiit, phantom, translated, tiny, tmp_path):
     data, fake = tmp_path / "data", without_labels(translated / "tiff", tmp_path / "fake")
     shutil.copytree(phantom / "ct" / "ct_scans", data / "ct" / "ct_scans")

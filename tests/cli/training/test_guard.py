@@ -76,6 +76,7 @@ def test_a_step_that_is_not_finite_is_undone(tmp_path, capsys, begin, bad_number
     assert all(value.isfinite().all() for value in after["weights"]["P"].values())
 
 
+@pytest.mark.slow
 def test_too_many_in_a_row_stop_the_run(refused, begin, bad_numbers):
     bad_numbers(*range(2, 30))
     message = refused(*begin("--on_nan", "skip", "--max_steps", 30, "--n_epochs", 30))

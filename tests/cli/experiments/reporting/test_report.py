@@ -184,6 +184,7 @@ def test_methods_tested_on_different_images_are_called_out(folder):
     assert "not tested on the same images in split 1" in text and "not tested on the same images" in lines[1]
 
 
+@pytest.mark.slow
 def test_a_broken_predictions_file_costs_its_points_only(whole):
     (whole.path / whole.cell_path("pure_ct", 0) / "results" / "predictions.csv").write_text("x\n1\n")
     text, _ = report(whole)
@@ -201,6 +202,7 @@ def test_classification_has_a_confusion_matrix(folder):
     assert "Balanced accuracy per patient" in text
 
 
+@pytest.mark.slow
 def test_the_papers_figures_stand_beside_without_being_asked(whole):
     text, _ = report(whole)
     page = Page(text)
@@ -255,6 +257,7 @@ def test_all_that_tie_are_bold_from_two_splits_on(folder, values, bold):
     assert text.split('id="comparisons"')[0].count('class="number strong"') == bold
 
 
+@pytest.mark.slow
 def test_translators_and_starts_have_their_time(whole):
     whole.write("translators/duiit_mri/split_00/translator.json", {"seconds": 7200.0, "finished": "x", "resumed": True})
     whole.write("translators/duiit_mri/split_01/translator.json", {"seconds": 3600.0, "finished": "x"})
@@ -275,6 +278,7 @@ def test_the_command_makes_the_experiment_again(whole):
     assert re.search(r"by --preset or by default: </span>[^<]*load_size = 286", text)
 
 
+@pytest.mark.slow
 def test_options_of_trainings_and_presets_are_shown(whole):
     words = ["train", "--model=predictor", "--lr=0.5"]
     whole.write("plan.json", [
@@ -293,6 +297,7 @@ def test_options_of_trainings_and_presets_are_shown(whole):
     assert "# what I chose &lt;b&gt;" in text and ">mine.toml<" in text
 
 
+@pytest.mark.slow
 def test_the_data_by_modality_and_part(whole):
     def facts(patients, slices, mean):
         return {"patients": patients, "slices": slices, "labelled": slices - 1, "labelled_patients": patients,
@@ -315,6 +320,7 @@ def test_the_data_by_modality_and_part(whole):
     assert "DUIIT (MRI → CT): translates 480 images in each split" in text
 
 
+@pytest.mark.slow
 def test_the_data_of_an_older_experiment_are_what_its_runs_kept(whole):
     run = "translators/duiit_mri/split_00"
     whole.write(f"{run}/train_opt.json", {"options": {"ct_window": "brain", "load_size": 286, "label_stats": {
