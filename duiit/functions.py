@@ -13,6 +13,7 @@ from duiit.options import CheckOptions, ExperimentOptions, PhantomOptions, Train
 from duiit.run import Run
 from duiit.util.errors import UserError
 from duiit_cli.commands import data as data_commands
+from duiit_cli.commands import experiment as experiment_command
 from duiit_cli.commands import train as train_command
 
 
@@ -48,11 +49,9 @@ class Experiment:
 
 def experiment(dataroot: str | Path | None = None, *, output: str | Path, **options: Any) -> Experiment:
     """What `duiit experiment` does. Called again it goes on, and with all done reads what is there."""
-    from duiit_cli.experiments.running.experiment import experiment as run
-
     if options.get("dry_run"):
         raise UserError("dry_run: prints a plan; use `duiit experiment --dry_run`")
-    code = run(ExperimentOptions().parse_values({"dataroot": dataroot, "output": output, **options}))
+    code = experiment_command.run(ExperimentOptions().parse_values({"dataroot": dataroot, "output": output, **options}))
     folder = Path(output)
     tables = {name: pd.read_csv(path) if (path := folder / f"{name}.csv").is_file() else pd.DataFrame()
               for name in ("results", "summary", "comparisons")}

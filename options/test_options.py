@@ -4,6 +4,7 @@ from argparse import Namespace
 from duiit.options import run_file
 from duiit.options.base_options import BaseOptions
 from duiit.options.parsing import OptionParser
+from duiit.options.train_options import changed
 from duiit.util.bounds import WEIGHT, Bounded
 from duiit.util.errors import UserError
 
@@ -20,11 +21,9 @@ class RunOptions(BaseOptions):
     def check(self, opt: Namespace) -> None:
         super().check(opt)
         run = run_file.read(opt.checkpoints_dir, opt.name)
-        for name in OF_THE_DATA:
-            asked = getattr(opt, name, None)
-            if name in run and asked != run[name]:
-                raise UserError(f"--{name} {asked}: the run {opt.name} was trained with --{name} {run[name]}, and its "
-                                "networks know nothing else; leave the option out")
+        for name in changed(opt, {k: v for k, v in run.items() if k in OF_THE_DATA}):
+            raise UserError(f"--{name} {getattr(opt, name)}: the run {opt.name} was trained with --{name} {run[name]}, "
+                            "and its networks know nothing else; leave the option out")
 
     def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)

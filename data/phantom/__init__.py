@@ -124,9 +124,5 @@ def _refuse_occupied(output: Path, force: bool) -> None:
         raise UserError(f"{output}: holds no {MANIFEST}, so it is not a phantom and --force will not replace it")
 
 
-def _unwritable(output: Path, error: OSError) -> UserError:
-    return UserError(f"{output}: cannot be written ({error.strerror}); choose another --output")
-
-
 def _shown(value: object) -> str:
     return ",".join(f"{v:g}" for v in value) if isinstance(value, tuple | list) else f"{value}"

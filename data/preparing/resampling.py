@@ -24,7 +24,7 @@ class UnknownSpacing(UserError):
 
 def spacing_of(opt: Namespace) -> float | None:
     """mm a pixel on the common grid; None where there is none."""
-    spacing: float | None = getattr(opt, "spacing", None)
+    spacing: float | None = opt.spacing
     return spacing
 
 

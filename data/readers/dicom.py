@@ -94,7 +94,6 @@ def _guess(ds: pydicom.Dataset) -> UID:
     return pydicom.uid.ExplicitVRLittleEndian if little or little is None else pydicom.uid.ExplicitVRBigEndian
 
 
-
 def _suv_of(ds: pydicom.Dataset, path: Path) -> float:
     """The series' factor to SUV, or -1 with a notice; 1 for what is not PET."""
     if ds.get("Modality") != "PT":
@@ -104,8 +103,6 @@ def _suv_of(ds: pydicom.Dataset, path: Path) -> float:
         notice(f"{path.parent}: PET stays in grey values instead of SUV: {reason or 'the factor is not positive'}")
         return -1.0
     return factor
-
-
 
 
 def _geometry(places: list[np.ndarray | None], files: tuple[Path, ...]) -> Geometry | None:

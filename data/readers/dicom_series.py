@@ -198,16 +198,17 @@ def series_of(headers: Sequence[Header], remarks: _Remarks | None = None) -> lis
     first, frames = headers[0], headers[0].frames > 1
     places = list(first.places) if frames else [header.places[0] for header in headers]
     sizes = [first.matrix] * len(places) if frames else [header.matrix for header in headers]
-    groups = [[here[n] for n in group] for size in dict.fromkeys(sizes)
-              for here in [[i for i, other in enumerate(sizes) if other == size]]
-              for group in alike([places[i] for i in here])]
+    by_size = defaultdict(list)
+    for i, size in enumerate(sizes):
+        by_size[size].append(i)
+    groups = [[here[n] for n in group] for here in by_size.values() for group in alike([places[i] for i in here])]
     name = first.path.relative_to(remarks.root).as_posix()
     if len(groups) > 1:
         remarks.apart[name] = [len(group) for group in groups]
     found = []
     for group in groups:
-        content = _frame_content(first.path, group) if frames else _file_content([headers[i].path for i in group])
-        stacks = stacks_of([places[i] for i in group], content)
+        pixels = [(first.path, i) if frames else (headers[i].path, None) for i in group]
+        stacks = stacks_of([places[i] for i in group], _content(pixels))
         if any(stack.repeats for stack in stacks):
             remarks.repeats[name] = remarks.repeats.get(name, 0) + sum(stack.repeats for stack in stacks)
         if len(stacks) > 1:
@@ -228,12 +229,9 @@ def _in_order(members: list[int], places: Sequence[Place], headers: Sequence[Hea
                                           natural_key(headers[i].path)))
 
 
-def _file_content(paths: Sequence[Path]) -> Callable[[int], bytes]:
-    return cache(lambda i: _digest(paths[i], None))
-
-
-def _frame_content(path: Path, frames: Sequence[int]) -> Callable[[int], bytes]:
-    return cache(lambda i: _digest(path, frames[i]))
+def _content(pixels: Sequence[tuple[Path, int | None]]) -> Callable[[int], bytes]:
+    """The digest of the i-th of these (file, frame), found when it is asked for."""
+    return cache(lambda i: _digest(*pixels[i]))
 
 
 def _digest(path: Path, frame: int | None) -> bytes:

@@ -1,5 +1,6 @@
 """Numbers, units and metrics as the report and its tables word them."""
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -21,6 +22,11 @@ def unit_of(metric: str, settings: Mapping[str, Any]) -> str:
     if metric in ("mae", "rmse", "bias"):
         return named or "label units"
     return ""
+
+
+def file_name(title: str) -> str:
+    """`table_3_mri_ct` of `Table 3, MRI → CT`: what a table's file is called."""
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
 
 
 def number(value: float | None, metric: str | None = None, digits: int = 3, sign: bool = False) -> str:

@@ -1,6 +1,5 @@
 """Ours beside what was published, in the paper's Tables 2 to 7. The data are others, so of the errors only the order of
 the methods and their change against the target alone can be held against each other."""
-import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from duiit.util.statistics import summary
@@ -74,12 +73,8 @@ def _error_table(experiment: Experiment, published: Published, shown: Sequence[s
         rows.append([names.get(name, name), ours[experiment.unit]["n"] or formatting.DASH,
                      *(formatting.mean_sd(ours[u], metric) for u in experiment.units), _formatted(theirs, metric),
                      _share(change), _share(told)])
-    return page.grid(header, rows, name=f"published_{_plain(title)}_{metric}", caption=title)
-
-
-def _plain(title: str) -> str:
-    """`table_3_mri_ct` of `Table 3, MRI → CT: …`."""
-    return re.sub(r"[^a-z0-9]+", "_", title.split(":")[0].lower()).strip("_")
+    name = f"published_{formatting.file_name(title.split(':')[0])}_{metric}"
+    return page.grid(header, rows, name=name, caption=title)
 
 
 def _formatted(figure: MeanSd | None, metric: str | None = None) -> str:

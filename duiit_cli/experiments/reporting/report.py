@@ -3,7 +3,6 @@
 The page is for a reviewer who was not there: the verdict first, then the figures it stands on, then how they were made,
 with everything that failed or is missing. It is one file that asks for nothing.
 """
-import re
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -135,7 +134,7 @@ class Report:
         if e.task == "regression" and not e.settings.get("label_unit"):
             pieces.append(page.note("Errors are in the unit of the labels, the mean squared error in its square."))
         for heading, listed in tables.source_sets(e).items():
-            name = f"errors_{re.sub('[^a-z0-9]+', '_', heading.lower()).strip('_')}"
+            name = f"errors_{formatting.file_name(heading)}"
             pieces += [page.heading(heading), tables.error_table(e, listed, name, heading)]
         finished = {tuple(e.values(m, e.unit, e.metric)) for m in e.methods} - {()}
         if len(finished) > 1:
