@@ -41,12 +41,20 @@ def duiit():
 
 
 @pytest.fixture(scope="session")
-def phantom(tmp_path_factory, duiit):
+def draw_phantom(tmp_path_factory, duiit):
+    """draw_phantom(ct, mri, pet, size) -> a new data folder of so many patients, of two slices each."""
+    def draw(ct, mri, pet, size=32):
+        folder = tmp_path_factory.mktemp("phantom") / "phantom"
+        assert duiit("data", "phantom", "--output", folder, "--size", size, "--slices", 2, "--ct_patients", ct,
+                     "--mri_patients", mri, "--pet_patients", pet) == 0
+        return folder
+    return draw
+
+
+@pytest.fixture(scope="session")
+def phantom(draw_phantom):
     """A data folder with a few 32x32 patients in mri, ct and pet. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("phantom") / "phantom"
-    assert duiit("data", "phantom", "--output", folder, "--size", 32, "--slices", 2, "--ct_patients", 6,
-                 "--mri_patients", 6, "--pet_patients", 4) == 0
-    return folder
+    return draw_phantom(ct=6, mri=6, pet=4)
 
 
 @pytest.fixture(scope="session")

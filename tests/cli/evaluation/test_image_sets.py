@@ -60,22 +60,6 @@ def pure(tmp_path_factory, duiit, phantom, tiny):
     return ["--checkpoints_dir", folder, "--name", "pure"]
 
 
-def write_npy(folder, scans):
-    """{"p1": [slice, …]} -> <folder>/p1/1.npy, …, in HU."""
-    for name, slices in scans.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for n, image in enumerate(slices, 1):
-            np.save(folder / name / f"{n}.npy", np.asarray(image, np.float32))
-    return folder
-
-
-def head(value=40.0, size=12):
-    """A square head of one HU value in air."""
-    hu = np.full((size, size), -1000.0)
-    hu[2:-2, 2:-2] = value
-    return hu
-
-
 def without_labels(folder, copy):
     shutil.copytree(folder, copy)
     (copy / "labels.csv").unlink()
@@ -143,7 +127,7 @@ def test_features_of_the_runs_predictor(figures, translated, phantom, pure, tmp_
     assert found["value"] == pytest.approx(expected, rel=1e-4)
 
 
-def test_what_shows_nothing_is_left_out_and_counted(figures, inception, tmp_path):
+def test_what_shows_nothing_is_left_out_and_counted(figures, inception, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(10), head(20), head(30)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(10), head(25), np.full((12, 12), -1000.0)]})
     report, _, err = figures("--real", real, "--fake", fake)
@@ -204,7 +188,7 @@ def test_broken_weights(refused, figures, phantom, translated, tmp_path, pure):
     assert "fd_predictor" in report["distribution"]
 
 
-def test_one_image_is_no_set_but_can_be_compared(figures, inception, tmp_path):
+def test_one_image_is_no_set_but_can_be_compared(figures, inception, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(40)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(45)]})
     report, _, err = figures("--real", real, "--fake", fake, "--paired")
@@ -213,7 +197,7 @@ def test_one_image_is_no_set_but_can_be_compared(figures, inception, tmp_path):
     assert report["paired"]["mae_hu"] == {"mean": 5, "sd": None, "n": 1}
 
 
-def test_one_image_and_nothing_to_compare_it_with(refused, inception, tmp_path):
+def test_one_image_and_nothing_to_compare_it_with(refused, inception, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(40), head(50)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(45)]})
     assert refused("evaluate", "--real", real, "--fake", fake) == "no figure could be had, see above"

@@ -17,25 +17,9 @@ def translated(tmp_path_factory, duiit, phantom, trained):
     return root
 
 
-def write_npy(folder, scans):
-    """{"p1": [slice, …]} -> <folder>/p1/1.npy, …, in HU."""
-    for name, slices in scans.items():
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        for n, image in enumerate(slices, 1):
-            np.save(folder / name / f"{n}.npy", np.asarray(image, np.float32))
-    return folder
-
-
-def head(value=40.0, size=12):
-    """A square head of one HU value in air."""
-    hu = np.full((size, size), -1000.0)
-    hu[2:-2, 2:-2] = value
-    return hu
-
-
 # -- pairs ---------------------------------------------------------------------------------------------------------
 
-def test_errors_by_hand_and_over_patients(figures, tmp_path):
+def test_errors_by_hand_and_over_patients(figures, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(40), head(40)], "p2": [head(40, 13)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(50), head(70)], "p2": [head(140, 13)]})
     report, _, _ = figures("--real", real, "--fake", fake, "--paired", "--metrics", "mae,psnr")
@@ -65,7 +49,7 @@ def test_every_format_is_compared_with_the_same_result(figures, phantom, transla
         assert found[name]["mean"] == pytest.approx(expected[name]["mean"], rel=5e-3)
 
 
-def test_volumes_of_seven_slices_have_the_ssim_of_the_challenge(figures, tmp_path):
+def test_volumes_of_seven_slices_have_the_ssim_of_the_challenge(figures, tmp_path, head):
     rng = np.random.default_rng(0)
     true = np.stack([head(40, 16)] * 8)
     for side, volume in (("real", true), ("fake", true + rng.normal(0, 60, true.shape))):
@@ -78,7 +62,7 @@ def test_volumes_of_seven_slices_have_the_ssim_of_the_challenge(figures, tmp_pat
     assert "ssim_3d_in_window" not in report["paired"]
 
 
-def test_slices_of_a_volume_go_with_files_of_their_numbers(figures, tmp_path):
+def test_slices_of_a_volume_go_with_files_of_their_numbers(figures, tmp_path, head):
     (tmp_path / "real").mkdir()
     volume = np.stack([head(value) for value in (10, 20, 30)])
     nibabel.save(nibabel.Nifti1Image(volume.transpose(2, 1, 0).astype(np.float32), np.diag([-1.0, -1, 1, 1])),
@@ -92,7 +76,7 @@ def test_slices_of_a_volume_go_with_files_of_their_numbers(figures, tmp_path):
     assert "without a translated one: 1 image of --real" in err
 
 
-def test_unmatched_images_are_counted_and_named(figures, tmp_path):
+def test_unmatched_images_are_counted_and_named(figures, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head()], "p3": [head()]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(50)], "p2": [head(), head()]})
     report, _, err = figures("--real", real, "--fake", fake, "--paired", "--metrics", "mae")
@@ -108,7 +92,7 @@ def test_nothing_matched(refused, phantom, translated):
     assert "049.nii" in message
 
 
-def test_unlike_sizes(refused, tmp_path):
+def test_unlike_sizes(refused, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(size=12)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(size=14)]})
     message = refused("evaluate", "--real", real, "--fake", fake, "--paired", "--metrics", "mae")
@@ -116,7 +100,7 @@ def test_unlike_sizes(refused, tmp_path):
     assert "--keep_network_size" in message
 
 
-def test_volumes_of_unlike_length(refused, tmp_path):
+def test_volumes_of_unlike_length(refused, tmp_path, head):
     for side, count in (("real", 3), ("fake", 2)):
         (tmp_path / side).mkdir()
         volume = np.stack([head()] * count).transpose(2, 1, 0).astype(np.float32)
@@ -125,7 +109,7 @@ def test_volumes_of_unlike_length(refused, tmp_path):
     assert "p1.nii: has 2 slices, and the scan p1 of the other folder 3; give the --slices" in refused(*words)
 
 
-def test_slices_chosen_from_a_volume_go_with_those_translated(figures, tmp_path):
+def test_slices_chosen_from_a_volume_go_with_those_translated(figures, tmp_path, head):
     for side, values in (("real", (0, 10, 20, 30)), ("fake", (12, 22))):
         (tmp_path / side).mkdir()
         volume = np.stack([head(value) for value in values]).transpose(2, 1, 0).astype(np.float32)
@@ -138,7 +122,7 @@ def test_slices_chosen_from_a_volume_go_with_those_translated(figures, tmp_path)
 # -- masks ---------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
-def masked(tmp_path):
+def masked(tmp_path, write_npy, head):
     """Words for one pair that differs by 10 HU above and 30 HU below, whose mask is the lower half."""
     fake = head(50)
     fake[6:, 2:-2] = 70
@@ -184,14 +168,14 @@ def test_grey_levels_are_never_called_hu(figures, tmp_path):
     assert paired["mask"] == "whole image"
 
 
-def test_a_target_in_values_of_its_own(figures, tmp_path):
+def test_a_target_in_values_of_its_own(figures, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(3.0)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(5.0)]})
     report, _, _ = figures("--real", real, "--fake", fake, "--paired", "--metrics", "mae", "--target", "mri")
     assert report["paired"]["mae_grey"]["mean"] == pytest.approx(2 * 64 / 144)
 
 
-def test_values_that_cannot_be_compared(refused, tmp_path):
+def test_values_that_cannot_be_compared(refused, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(3.0)]})
     (tmp_path / "fake" / "p1").mkdir(parents=True)
     Image.fromarray(np.arange(144, dtype=np.uint16).reshape(12, 12)).save(tmp_path / "fake" / "p1" / "1.png")

@@ -13,12 +13,9 @@ ROUNDING = 1 / 32767                    # 16 bits in the file, 16 bits in the pr
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory, duiit):
+def large(draw_phantom):
     """A phantom whose own size is none of the sizes that networks see. Tests must not change it."""
-    folder = tmp_path_factory.mktemp("large") / "phantom"
-    assert duiit("data", "phantom", "--output", folder, "--size", 48, "--slices", 2, "--ct_patients", 5,
-                 "--mri_patients", 5, "--pet_patients", 5) == 0
-    return folder
+    return draw_phantom(ct=5, mri=5, pet=5, size=48)
 
 
 # Targets in HU, grey values and SUV; sources that are single images, volumes and DICOM series.

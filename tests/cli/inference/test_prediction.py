@@ -29,12 +29,9 @@ def train(duiit, folder, data, *words):
 
 
 @pytest.fixture(scope="module")
-def heads(tmp_path_factory, duiit):
+def heads(draw_phantom):
     """60 CT patients of two 32x32 slices."""
-    folder = tmp_path_factory.mktemp("heads") / "phantom"
-    assert duiit("data", "phantom", "--output", folder, "--size", 32, "--slices", 2, "--ct_patients", 60,
-                 "--mri_patients", 4, "--pet_patients", 0) == 0
-    return folder
+    return draw_phantom(ct=60, mri=4, pet=0)
 
 
 @pytest.fixture(scope="module")
