@@ -16,10 +16,14 @@ from typing import Any
 import torch
 
 from duiit.models import networks
+from duiit.models.acceleration import Acceleration
+from duiit.models.parts.averages import Averages
 from duiit.util import checkpoint, distributed
+from duiit.util.errors import UserError
 from duiit.util.image_pool import ImagePool
 
 log = logging.getLogger(__name__)
+AVERAGED = "averaged_"                  # before the name of a network in a file: its weights averaged over the steps
 
 
 class BaseModel(ABC):
@@ -31,6 +35,7 @@ class BaseModel(ABC):
 
     share_done = 1.0
     measuring = False
+    averages: Averages | None = None        # of the generators, with --ema
 
     def __init__(self, opt: Namespace) -> None:
         self.opt = opt
@@ -74,6 +79,7 @@ class BaseModel(ABC):
         for name in self.model_names:
             self.net(name).to(self.device)
         if self.isTrain:
+            self._speed_up(opt)
             self.schedulers = [networks.get_scheduler(o, opt) for o in self.optimizers]
             # By a weak reference: model -> optimizer -> hook -> model would be a circle, and networks that nobody needs
             # any more would stay in memory until Python's collector comes by, which can take long.
@@ -85,6 +91,18 @@ class BaseModel(ABC):
         for name in self.model_names if self.isTrain else ():
             distributed.synchronise(_bare(self.net(name)))
         self.print_networks(opt.verbose)
+
+    def _speed_up(self, opt: Namespace) -> None:
+        """Hands networks and optimizers over to those who know how a step is computed."""
+        self.acceleration = Acceleration(opt, self.device)
+        self.state_names.append("acceleration")
+        if opt.ema:
+            self.averages = Averages({n: self.net(n) for n in self.model_names if n.startswith("G")}, opt.ema)
+            self.state_names.append("averages")
+        for name in self.model_names:
+            self.acceleration.prepare(self.net(name))
+        for optimizer in self.optimizers:
+            self.acceleration.prepare_optimizer(optimizer)
 
     def _optimizers_by_name(self) -> dict[str, torch.optim.Optimizer]:
         """{name: optimizer}: G for `self.optimizer_G`, as the toolkit's models keep them, and its number for one that
@@ -98,7 +116,11 @@ class BaseModel(ABC):
         """What every optimizer's step begins with: gradients of all processes, and how large they are together."""
         gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
         distributed.average(gradients)
-        self.gradient_norms[name] = torch.nn.utils.get_total_norm(gradients)
+        norm = self.acceleration.ready(optimizer, gradients)
+        if norm is None:
+            self.gradient_norms.pop(name, None)
+        else:
+            self.gradient_norms[name] = norm
 
     def net(self, name: str) -> Any:
         return getattr(self, "net" + name)
@@ -188,14 +210,20 @@ class BaseModel(ABC):
 
     def save_networks(self, suffix: str) -> None:
         """Writes <suffix>_net_<name>.pth for each network: a plain state dict, on the CPU."""
-        for name in self.model_names:
-            state = {k: v.detach().cpu() for k, v in _bare(self.net(name)).state_dict().items()}
+        found = {name: _bare(self.net(name)).state_dict() for name in self.model_names}
+        averaged = self.averages.weights() if self.averages else {}
+        for name, weights in [*found.items(), *((AVERAGED + name, w) for name, w in averaged.items())]:
+            state = {k: v.detach().cpu() for k, v in weights.items()}
             checkpoint.save(state, Path(self.save_dir) / f"{suffix}_net_{name}.pth")
 
     def load_networks(self, suffix: str) -> None:
-        """Reads what save_networks wrote. Raises UserError for a missing, damaged or unfitting file."""
+        """Reads what save_networks wrote, with --averaged the averaged generators. Raises UserError for a missing,
+        damaged or unfitting file."""
         for name in self.model_names:
-            path = Path(self.save_dir) / f"{suffix}_net_{name}.pth"
+            averaged = getattr(self.opt, "averaged", False) and name.startswith("G")
+            path = Path(self.save_dir) / f"{suffix}_net_{AVERAGED if averaged else ''}{name}.pth"
+            if averaged and not path.is_file():
+                raise UserError(f"--averaged: there is no {path}; runs that were trained with --ema have it")
             checkpoint.load_weights(_bare(self.net(name)), path, self.device)
             log.debug("loaded %s", path)
 

@@ -15,6 +15,10 @@ NAME = "train_opt.json"
 FACTS = "facts.json"
 # Options that mean "no limit", which JSON has no number for.
 ENDLESS = {"inf": math.inf, "-inf": -math.inf}
+# What runs did before these options were there. Each scan of PET was scaled by its own percentiles, images were not
+# resampled, and steps were made in the plain way.
+BEFORE = {"pet_window": "percentiles", "spacing": None,
+          "amp": "off", "compile": "off", "channels_last": "off", "accumulate": 1, "clip_grad": 0.0, "ema": 0.0}
 MANY = 10               # so many runs are listed where one is not found
 
 
@@ -61,8 +65,7 @@ def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str
     try:
         options = json.loads(path.read_text(encoding="utf-8"))["options"]
         values = {k: ENDLESS.get(v, v) if isinstance(v, str) else v for k, v in options.items()}
-        # Before there was a window of PET, each scan was scaled by its own percentiles; and images were not resampled.
-        return {"pet_window": "percentiles", "spacing": None, **values}, not path.with_name(FACTS).is_file()
+        return {**BEFORE, **values}, not path.with_name(FACTS).is_file()
     except (AttributeError, ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 

@@ -27,6 +27,9 @@ class RunOptions(BaseOptions):
 
     def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
+        parser.add_argument_group("Run").add_argument(
+            "--averaged", action="store_true",
+            help="use the generators averaged over the steps of the training, which runs with --ema keep")
         parser.set_defaults(batch_size=16)      # no gradients are kept: a batch costs little memory
         return parser
 

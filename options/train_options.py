@@ -3,6 +3,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
+from duiit.models import acceleration
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import OWN_TO_THE_CALL, CommandOptions
 from duiit.options.parsing import ArgumentGroup, OptionParser
@@ -30,6 +31,7 @@ class TrainOptions(BaseOptions):
     def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
         self._schedule(parser.add_argument_group("Training"))
+        self._speed(parser.add_argument_group("Speed"))
         self._saving(parser.add_argument_group("Saving and resuming"))
         self._watching(parser.add_argument_group("Watching"))
         return parser
@@ -47,6 +49,22 @@ class TrainOptions(BaseOptions):
         g.add_argument("--lr_decay_iters", type=POSITIVE, default=50, help="epochs between the steps of lr_policy step")
         g.add_argument("--gan_mode", default="lsgan", choices=["lsgan", "vanilla", "wgangp"], help="adversarial loss")
         g.add_argument("--pool_size", type=COUNT, default=50, help="translated images kept for the discriminators")
+        g.add_argument("--accumulate", type=POSITIVE, default=1,
+                       help="batches whose gradients make one step: a larger batch than memory holds")
+        g.add_argument("--clip_grad", type=WEIGHT, default=0.0,
+                       help="longest gradient of an optimizer's step, longer ones are shortened to it (0: any)")
+        g.add_argument("--ema", type=Bounded(float, 0, 1, True), default=0.0, metavar="DECAY",
+                       help="keep generators averaged over the steps too, such as 0.999; `translate --averaged` uses "
+                            "them (0: none)")
+
+    def _speed(self, g: ArgumentGroup) -> None:
+        g.add_argument("--amp", default="auto", choices=["auto", "bf16", "fp16", "off"],
+                       help="precision of the networks while they learn: auto takes bf16 (or fp16) on a GPU that has "
+                            "it, and float32 (off) elsewhere")
+        g.add_argument("--compile", default="auto", choices=["auto", "on", "off"],
+                       help="compile the networks, which takes minutes at the start (auto: off)")
+        g.add_argument("--channels_last", default="auto", choices=["auto", "on", "off"],
+                       help="memory layout of images and weights (auto: on with half precision on a GPU)")
 
     def _saving(self, g: ArgumentGroup) -> None:
         g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")
@@ -77,6 +95,11 @@ class TrainOptions(BaseOptions):
         g.add_argument("--display_port", type=POSITIVE, default=8097, help="visdom server's port")
         g.add_argument("--update_html_freq", type=POSITIVE, default=1000, help="update the web page every N steps")
         g.add_argument("--no_html", action="store_true", help="no web page of the training")
+
+    def finish(self, opt: Namespace) -> Namespace:
+        opt = super().finish(opt)
+        acceleration.resolve(opt)
+        return opt
 
     def check(self, opt: Namespace) -> None:
         super().check(opt)

@@ -110,8 +110,9 @@ def _write_dicom(folder: Path, scan: Scan, slices: list[Slice], images: Sequence
 
 def _identity(opt: Namespace, intensity: Intensity) -> SeriesIdentity:
     """What synthetic series are named after: the same weights and settings make the same series again."""
-    pet = [] if opt.pet_window == BY_SCAN else [opt.pet_window]     # runs of before have the names they had
-    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source, *pet]).encode())
+    # Runs of before have the names that they had.
+    new = [*([] if opt.pet_window == BY_SCAN else [opt.pet_window]), *(["averaged"] if opt.averaged else [])]
+    digest = hashlib.sha256(repr([opt.ct_window, opt.slice_blend, opt.slices, opt.source, *new]).encode())
     for path in sorted(Path(opt.checkpoints_dir, opt.name).glob(f"{opt.epoch}_net_G_A*.pth")):
         digest.update(path.read_bytes())
     whole, source = ct_window("full"), source_of(opt)

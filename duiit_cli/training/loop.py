@@ -159,8 +159,9 @@ class TrainingRun:
         else:
             self.save()                         # from here on the run can be gone on with, and the disk has room
         images = self.dataset.batches * self.opt.batch_size
-        log.info("%d images, %d steps an epoch, on %s%s", len(self.dataset), self.dataset.batches, self.opt.device,
-                 f" and {distributed.ranks() - 1} more" if distributed.ranks() > 1 else "")
+        log.info("%d images, %d steps an epoch, on %s%s in %s", len(self.dataset),
+                 math.ceil(self.dataset.batches / self.opt.accumulate), self.opt.device,
+                 f" and {distributed.ranks() - 1} more" if distributed.ranks() > 1 else "", self.model.acceleration)
         with (TrainProgress(self.last_epoch, images, first_epoch=self.epoch) if main else _Unwatched()) as progress:
             while self.epoch <= self.last_epoch and not self.finished():
                 self._one_epoch(progress)
@@ -184,7 +185,10 @@ class TrainingRun:
         began = time.monotonic()
         for batch in self.dataset:
             fetched = time.monotonic()
-            self._step(batch)
+            if not self._step(batch):
+                progress.advance(self.opt.batch_size)
+                began = time.monotonic()
+                continue
             overdue = self._agree()
             self._watch(progress, time.monotonic() - fetched, fetched - began)
             if self.batches_done >= self.dataset.batches:
@@ -194,15 +198,21 @@ class TrainingRun:
                 break
             began = time.monotonic()
 
-    def _step(self, batch: dict[str, Any]) -> None:
-        self.guard.before_step()
-        self.model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
-        self.model.measuring = (self.steps + 1) % self.opt.print_freq == 0
-        self.model.set_input(batch)
-        self.model.optimize_parameters()
-        self.steps += 1
+    def _step(self, batch: dict[str, Any]) -> bool:
+        """Learns from a batch. True where that completed a step: with --accumulate it takes several batches."""
+        model, begins = self.model, self.batches_done % self.opt.accumulate == 0
+        if begins:
+            self.guard.before_step()
+        model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
+        model.measuring = (self.steps + 1) % self.opt.print_freq == 0
         self.batches_done += 1
-        self.guard.after_step(batch, f"epoch {self.epoch}, step {self.steps}")
+        completes = self.batches_done % self.opt.accumulate == 0 or self.batches_done == self.dataset.batches
+        with model.acceleration.step(completes):
+            model.set_input(batch)
+            model.optimize_parameters()
+        self.steps += completes
+        self.guard.after_step(batch, f"epoch {self.epoch}, step {self.steps + (not completes)}")
+        return completes
 
     def _agree(self) -> int:
         """All processes do the same: where one met a number that is not finite, was asked to stop, or finds that it is
@@ -215,6 +225,8 @@ class TrainingRun:
             self.guard.respond(wrong)
         else:
             self.guard.good_step()
+            if self.model.averages:
+                self.model.averages.update()
         if stop:
             self.stop["signal"] = stop
         return overdue
@@ -238,7 +250,7 @@ class TrainingRun:
         if due and losses is not None:
             self._log_losses(losses, computing / opt.batch_size, waiting)
         save = steps % opt.update_html_freq == 0
-        if save or steps % opt.display_freq == 0 or self.batches_done == 1:
+        if save or steps % opt.display_freq == 0 or self.batches_done <= opt.accumulate:
             self.model.compute_visuals()
             self.visualizer.display_current_results(self.model.get_current_visuals(), self.epoch, steps, save)
 
