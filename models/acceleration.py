@@ -32,6 +32,8 @@ def resolve(opt: Namespace) -> None:
     precision is slower there without matrix units (docs/performance.md has the figures).
     """
     on_gpu = opt.device.startswith("cuda")
+    if opt.amp == "fp16" and not on_gpu:
+        raise UserError("--amp fp16: is for GPUs, and tens of times slower than float32 on a CPU; give --amp off")
     if opt.amp == "auto":
         opt.amp = _half_of_gpu(opt.device) if on_gpu else "off"
     if opt.channels_last == "auto":

@@ -21,6 +21,15 @@ def batch(n=4, size=32, seed=0):
             "A_paths": ["a"] * n, "B_paths": ["b"] * n}
 
 
+@pytest.fixture
+def built(make):
+    """built("--model … --amp fp16"): the model. On a CPU, where the command line refuses float16, too."""
+    def build(words):
+        half = {"amp": "fp16"} if "--amp fp16" in words else {}
+        return make(words.replace("--amp fp16", ""), **half)[0]
+    return build
+
+
 def step(model, *batches):
     for n, given in enumerate(batches):
         with model.acceleration.step(completes=n == len(batches) - 1):
@@ -47,12 +56,11 @@ def assert_close(found, expected, relative):
 
 @pytest.mark.parametrize(("way", "relative"), [
     ("--channels_last on", 0.01), ("--amp bf16", 0.5), ("--amp fp16", 0.3), ("--amp bf16 --channels_last on", 0.5),
-    pytest.param("--compile on", 0.01, marks=pytest.mark.slow),
-    pytest.param("--compile on --amp bf16", 0.5, marks=pytest.mark.slow)])
-def test_gradients_of_a_step_are_those_of_the_plain_way(make, way, relative):
+    pytest.param("--compile on", 0.01, marks=pytest.mark.slow)])
+def test_gradients_of_a_step_are_those_of_the_plain_way(built, way, relative):
     if "compile" in way and acceleration._no_compiler(on_gpu=False):
         pytest.skip("there is no C++ compiler")
-    plain, quick = make(f"{DUIIT} --amp off")[0], make(f"{DUIIT} {way}")[0]
+    plain, quick = built(f"{DUIIT} --amp off"), built(f"{DUIIT} {way}")
     for model in (plain, quick):
         step(model, batch())
     assert_close(gradients(quick), gradients(plain), relative)
@@ -62,8 +70,8 @@ def test_gradients_of_a_step_are_those_of_the_plain_way(make, way, relative):
         assert quick.get_current_norms()[name] == pytest.approx(norm, rel=relative / 3)
 
 
-def test_without_a_choice_a_cpu_computes_bit_for_bit_in_the_plain_way(make):
-    chosen, plain = make(DUIIT)[0], make(f"{DUIIT} --amp off --compile off --channels_last off")[0]
+def test_without_a_choice_a_cpu_computes_bit_for_bit_in_the_plain_way(built):
+    chosen, plain = built(DUIIT), built(f"{DUIIT} --amp off --compile off --channels_last off")
     for model in (chosen, plain):
         step(model, batch())
         step(model, batch(seed=1))
@@ -73,8 +81,8 @@ def test_without_a_choice_a_cpu_computes_bit_for_bit_in_the_plain_way(make):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_answers_losses_and_weights_are_float32(make, way):
-    model = make(f"{DUIIT} {way}")[0]
+def test_answers_losses_and_weights_are_float32(built, way):
+    model = built(f"{DUIIT} {way}")
     step(model, batch())
     made = model.fake_B, model.netP(model.real_B), model.loss_G, model.loss_P_real
     assert {v.dtype for v in made} == {torch.float32}
@@ -82,8 +90,8 @@ def test_answers_losses_and_weights_are_float32(make, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_without_gradients_networks_answer_in_float32_as_they_will_when_used(make, way):
-    model, same = make(f"{DUIIT} {way}")[0], make(f"{DUIIT} --amp off")[0]
+def test_without_gradients_networks_answer_in_float32_as_they_will_when_used(built, way):
+    model, same = built(f"{DUIIT} {way}"), built(f"{DUIIT} --amp off")
     model.eval(), same.eval()
     images = batch()["B"]
     with torch.no_grad():
@@ -91,16 +99,16 @@ def test_without_gradients_networks_answer_in_float32_as_they_will_when_used(mak
         assert torch.allclose(model.netG_A(images), same.netG_A(images), atol=1e-5)
 
 
-def test_a_years_answer_has_no_steps_while_it_learns(make):
-    model = make(f"{DUIIT} --amp bf16")[0]
+def test_a_years_answer_has_no_steps_while_it_learns(built):
+    model = built(f"{DUIIT} --amp bf16")
     with torch.no_grad():
         model.netP.label_mean.fill_(60.0), model.netP.label_std.fill_(15.0)
     answers = model.netP(batch(n=8)["B"]).detach()
     assert not torch.equal(answers, answers.bfloat16().float())
 
 
-def test_keys_and_types_of_networks_stay_and_copies_are_their_own(make):
-    model, plain = make(f"{DUIIT} --amp bf16")[0], make(f"{DUIIT} --amp off")[0]
+def test_keys_and_types_of_networks_stay_and_copies_are_their_own(built):
+    model, plain = built(f"{DUIIT} --amp bf16"), built(f"{DUIIT} --amp off")
     for name in model.model_names:
         assert list(model.net(name).state_dict()) == list(plain.net(name).state_dict())
         assert isinstance(model.net(name), type(plain.net(name)))
@@ -114,8 +122,8 @@ def test_keys_and_types_of_networks_stay_and_copies_are_their_own(make):
 
 # ---- float16 --------------------------------------------------------------------------------------------------------
 
-def test_float16_leaves_a_step_out_that_ran_over_and_lowers_its_scale(make):
-    model = make(f"{DUIIT} --amp fp16")[0]
+def test_float16_leaves_a_step_out_that_ran_over_and_lowers_its_scale(built):
+    model = built(f"{DUIIT} --amp fp16")
     step(model, batch())
     before, scale = weights(model), model.acceleration.scaler.get_scale()
     bad = batch()
@@ -134,10 +142,10 @@ def test_float16_leaves_a_step_out_that_ran_over_and_lowers_its_scale(make):
 
 # ---- more than one batch a step, shorter gradients ------------------------------------------------------------------
 
-def test_two_batches_a_step_are_one_of_twice_the_size(make):
+def test_two_batches_a_step_are_one_of_twice_the_size(built):
     """For networks that look at each image alone, as CycleGAN's do."""
     words = "--model cycle_gan --dataset_mode cross_modality --sources mri --input_nc 1 --output_nc 1 --pool_size 0"
-    whole, parts = make(words)[0], make(f"{words} --accumulate 2")[0]
+    whole, parts = built(words), built(f"{words} --accumulate 2")
     given = batch(n=4)
     step(whole, given)
     step(parts, *({k: v[part] for k, v in given.items()} for part in (slice(0, 2), slice(2, 4))))
@@ -148,8 +156,8 @@ def test_two_batches_a_step_are_one_of_twice_the_size(make):
                    for model in (parts, whole)), 1e-3)
 
 
-def test_nothing_moves_before_a_step_is_complete_however_a_plug_in_clears_its_gradients(make):
-    model = make("--model cycle_gan --dataset_mode cross_modality --accumulate 3")[0]
+def test_nothing_moves_before_a_step_is_complete_however_a_plug_in_clears_its_gradients(built):
+    model = built("--model cycle_gan --dataset_mode cross_modality --accumulate 3")
     weight = torch.nn.Parameter(torch.zeros(1))
     plug_ins = torch.optim.SGD([weight], lr=1.0)
     model.acceleration.prepare_optimizer(plug_ins)
@@ -162,8 +170,8 @@ def test_nothing_moves_before_a_step_is_complete_however_a_plug_in_clears_its_gr
 
 
 @pytest.mark.parametrize("way", ["", "--amp fp16"])
-def test_a_long_gradient_is_shortened(make, way):
-    model, free = make(f"{DUIIT} {way} --clip_grad 0.01")[0], make(f"{DUIIT} {way}")[0]
+def test_a_long_gradient_is_shortened(built, way):
+    model, free = built(f"{DUIIT} {way} --clip_grad 0.01"), built(f"{DUIIT} {way}")
     for each in (model, free):
         step(each, batch())
     length = torch.cat([gradients(model)[n] for n in ("G_A", "G_B")]).norm()
@@ -173,8 +181,8 @@ def test_a_long_gradient_is_shortened(make, way):
 
 # ---- averaged generators --------------------------------------------------------------------------------------------
 
-def test_averaged_generators_follow_the_weights_and_are_used_where_asked(make, options):
-    model = make(f"{DUIIT} --ema 0.75")[0]
+def test_averaged_generators_follow_the_weights_and_are_used_where_asked(built, options):
+    model = built(f"{DUIIT} --ema 0.75")
     seen = []
     for n in range(3):
         step(model, batch(seed=n))
@@ -192,8 +200,8 @@ def test_averaged_generators_follow_the_weights_and_are_used_where_asked(make, o
     assert torch.equal(other.netP.head.weight, model.netP.head.weight)
 
 
-def test_a_run_without_averages_says_so(make, options):
-    make(DUIIT)[0].save_networks("latest")
+def test_a_run_without_averages_says_so(built, options):
+    built(DUIIT).save_networks("latest")
     opt = options(DUIIT, isTrain=False, epoch="latest", averaged=True)
     with pytest.raises(UserError, match="--averaged: .*averaged_G_A.pth.*--ema"):
         create_model(opt).setup(opt)
@@ -203,7 +211,8 @@ def test_a_run_without_averages_says_so(make, options):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", [["--amp", "bf16", "--channels_last", "on", "--ema", 0.9, "--accumulate", 2,
-                                  "--clip_grad", 1], ["--amp", "fp16"]])
+                                  "--clip_grad", 1],
+                                 pytest.param(["--amp", "fp16", "--device", "cuda"], marks=CUDA)])
 def test_a_run_that_was_stopped_goes_on_exactly(duiit, phantom, tiny, tmp_path, way):
     words = ["train", "--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--checkpoints_dir", tmp_path,
              "--n_epochs", 4, "--steps_per_epoch", 5, *way]
@@ -230,6 +239,11 @@ def test_a_run_that_was_stopped_goes_on_exactly(duiit, phantom, tiny, tmp_path, 
 def test_auto_on_a_cpu_is_float32_and_the_run_keeps_the_choice(tmp_path, asked, chosen):
     opt = TrainOptions().parse(["--dataroot", str(tmp_path), "--device", "cpu", "--amp", asked])
     assert (opt.amp, opt.compile, opt.channels_last) == (chosen, "off", "off")
+
+
+def test_float16_is_refused_on_a_cpu(tmp_path):
+    with pytest.raises(UserError, match="--amp fp16: .*--amp off"):
+        TrainOptions().parse(["--dataroot", str(tmp_path), "--device", "cpu", "--amp", "fp16"])
 
 
 def test_compiling_without_a_compiler_is_left_out_with_a_word(monkeypatch, tmp_path, caplog):
