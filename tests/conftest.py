@@ -1,10 +1,14 @@
 """Shared fixtures, and the limit on a test process's memory."""
 import gc
+import os
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
 
+from duiit.util import file_index
 from duiit_cli.main import main
 
 torch.set_num_threads(1)                # as the subprocesses of the tests do: the same weights, and no fight for cores
@@ -73,6 +77,39 @@ def trained(tmp_path_factory, duiit, phantom, tiny):
     assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--sources", "mri", "--name", "demo",
                  "--checkpoints_dir", folder) == 0
     return folder
+
+
+_openings = None                        # names of the files that are opened, while somebody listens
+
+
+def _hear(event, args):
+    if _openings is not None and event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
+        _openings.append(os.fsdecode(args[0]))
+
+
+sys.addaudithook(_hear)                 # sees every opening, by whatever library; never to be taken away again
+
+
+@pytest.fixture
+def opened():
+    """with opened(folder) as names: …: the files under the folder that were opened in the block, each time."""
+    @contextmanager
+    def listen(folder):
+        global _openings
+        names, _openings = [], []
+        try:
+            yield names
+        finally:
+            heard, _openings = _openings, None
+            # What is not there may be tried, and a folder that is listed is opened too.
+            names += [n for n in heard if n.startswith(f"{folder}{os.sep}") and Path(n).is_file()]
+    return listen
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files that were written just now count as files that have been there for long."""
+    monkeypatch.setattr(file_index, "SETTLED", -60.0)
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 Reading medical files is slow (decompression, rescaling, resampling), and every epoch needs every slice. So each slice
 is prepared once into one memory-mapped file of 16-bit integers (a step of 3e-5 of [-1, 1], 0.06 HU in the full window);
 the operating system keeps in memory what is in use, and loader processes and runs share it. The folder's name is a
-digest of the source files' bytes and of every setting that shapes the result: a changed file or setting makes a new
-one, and two runs that prepare the same cohort at once make the same folder, of which one wins.
+digest of the source files' bytes (each file's known from util/file_index.py while it is as it was) and of every setting
+that shapes the result: a changed file or setting makes a new one, and two runs that prepare the same cohort at once
+make the same folder, of which one wins.
 """
 import hashlib
 import json
@@ -30,6 +31,7 @@ from duiit.data.preparing.transforms import to_channels
 from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
+from duiit.util.file_index import FileIndex, cache_root
 from duiit.util.files import atomic_folder
 from duiit.util.progress import track
 
@@ -139,19 +141,14 @@ def _row(entry: dict[str, Any], scan: Scan) -> Row:
     return Row(patient=scan.patient, label=label, **{**entry, "shape": tuple(entry["shape"])})
 
 
-def cache_root(opt: Namespace) -> Path:
-    if opt.cache_dir:
-        return Path(opt.cache_dir)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duiit"
-
-
-def _digest(scans: Iterable[Scan], modality: str, channels: int, opt: Namespace) -> str:
+def _digest(scans: Sequence[Scan], modality: str, channels: int, opt: Namespace) -> str:
     settings: list[Any] = [VERSION, modality, channels, opt.preprocess, opt.load_size, opt.crop_size, opt.slices,
                            opt.ct_window, opt.pet_window, opt.mri_channel, spacing_of(opt)]
     digest = hashlib.blake2b(json.dumps(settings).encode(), digest_size=16)
     files = [(scan, file) for scan in scans for file in scan.files]
-    with ThreadPoolExecutor() as pool:
-        for (scan, file), content in zip(files, pool.map(_file_digest, [f for _, f in files]), strict=True):
+    with FileIndex(scans[0].root, cache_root(opt)) as known, ThreadPoolExecutor() as pool:
+        found = pool.map(lambda path: known.recall(path, "digest", _file_digest), [f for _, f in files])
+        for (scan, file), content in zip(files, found, strict=True):
             digest.update(f"{scan.name}\0{scan.unit}\0{scan.frames}\0{file.relative_to(scan.root).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()
 

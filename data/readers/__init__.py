@@ -13,6 +13,7 @@ from duiit.data.readers.common import has_signal
 from duiit.data.readers.finding import find_scans, stem_patient
 from duiit.data.readers.selection import select_slices, slice_indices
 from duiit.data.readers.slice import Geometry, Scan, Slice
+from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 
 __all__ = ["find_scans", "has_signal", "header_age", "natural_key", "parse_age", "read_scan", "select_slices",
@@ -57,12 +58,12 @@ def _told_spacing(scan: Scan) -> Geometry | None:
     return None if spacing is None else Geometry(np.diag([-spacing[1], -spacing[0], 1.0, 1.0]))
 
 
-def header_age(scan: Scan) -> str | None:
-    """The patient's age as the scan's own header writes it (DICOM only), else None."""
+def header_age(scan: Scan, index: FileIndex | None = None) -> str | None:
+    """The patient's age as the scan's own header writes it (DICOM only), else None. index: of files under scan.root."""
     if scan.kind != "dicom":
         return None
     from duiit.data.readers.dicom import patient_age
-    return patient_age(scan.files[0])
+    return patient_age(scan.files[0], index or FileIndex(scan.root, None))
 
 
 def _slices(scan: Scan, images: list[tuple[Any, ...]], geometry: Geometry | None = None) -> list[Slice]:

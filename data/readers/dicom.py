@@ -15,6 +15,7 @@ from duiit.data.readers.dicom_values import values_of
 from duiit.data.readers.slice import GREY, Geometry
 from duiit.data.readers.suv import suv_factor
 from duiit.util.errors import UserError
+from duiit.util.file_index import FileIndex
 from duiit.util.logs import remarks_on
 
 UNEVEN = 0.1            # mm that a slice may lie off before it is told
@@ -45,14 +46,18 @@ def read_series(files: tuple[Path, ...],
     return images, units.pop() if len(units) == 1 else GREY, _geometry(places, files)
 
 
-def patient_age(path: Path) -> str | None:
+def patient_age(path: Path, index: FileIndex) -> str | None:
     """Patient's Age (0010,1010), PS3.3 C.7.2.2, as it is written; None where it is missing or the file is damaged."""
     try:
-        with remarks_on(path):
-            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
-            return str(ds.get("PatientAge") or "") or None
+        return index.recall(path, "age", _patient_age)
     except Exception:  # reading its pixels will say what is wrong with the file
         return None
+
+
+def _patient_age(path: Path) -> str | None:
+    with remarks_on(path):
+        ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=["PatientAge"])
+        return str(ds.get("PatientAge") or "") or None
 
 
 def _load(path: Path) -> pydicom.Dataset:

@@ -1,14 +1,15 @@
 """Groups DICOM files into series by their headers and puts each series into anatomical order.
 
-Reads no pixels, but where images lie at one position and may be one and the same.
+Reads no pixels, but where images lie at one position and may be one and the same; and no header that an index knows.
 """
 import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.tag import Tag
@@ -17,6 +18,7 @@ from pydicom.uid import UID
 from duiit.data.readers.dicom_frames import FUNCTIONAL, PRIVATE, place_of
 from duiit.data.readers.dicom_kinds import KIND_TAGS, OTHER, kind_of, tell_left_out
 from duiit.data.readers.dicom_stacks import FLAT, TELLING, Place, alike, positions, stacks_of
+from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 from duiit.util.logs import remarks_on
 
@@ -70,26 +72,51 @@ class Series:
         return (self.problem,) if self.problem else tuple(header.path for header in self.headers)
 
 
-def looks_like_dicom(path: Path) -> bool:
+def looks_like_dicom(path: Path, index: FileIndex) -> bool:
     """By content: the `DICM` prefix of PS3.10 7.1, or, without a preamble, a data set that starts with group 2 or 8.
 
     A file that may not be opened, or whose ending says DICOM, counts too: reading it will say what is wrong.
     """
-    named = path.name.lower().endswith(_ENDINGS)
+    if path.name.lower().endswith(_ENDINGS):
+        return True
     try:
-        with path.open("rb") as file:
-            start = file.read(132)
+        return index.recall(path, "dicom", _starts_like_dicom)
     except PermissionError:
-        return named or not path.suffix
+        return not path.suffix
     except OSError:  # a link to nowhere, or to itself
-        return named
-    return named or start[128:] == b"DICM" or (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00")
+        return False
+
+
+def _starts_like_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00")
 
 
 def read_header(path: Path) -> Header | None:
     """The header of one file, or None where it is a DICOM object other than an image. Raises whatever pydicom does."""
     with remarks_on(path):
         return _read_header(path)
+
+
+def known_header(path: Path, index: FileIndex) -> Header | None:
+    """The same, read only where the index does not know it."""
+    # Another pydicom may understand a header otherwise.
+    kept = index.recall(path, f"header by pydicom {pydicom.__version__}", _header_as_json)
+    if kept is None:
+        return None
+    places = tuple(_place(p) for p in kept["places"])
+    return Header(path=path, **{**kept, "matrix": tuple(kept["matrix"]), "places": places})
+
+
+def _place(kept: dict[str, Any]) -> Place:
+    values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()}
+    return Place(**values)
+
+
+def _header_as_json(path: Path) -> dict[str, Any] | None:
+    header = read_header(path)
+    return None if header is None else {k: v for k, v in asdict(header).items() if k != "path"}
 
 
 def _read_header(path: Path) -> Header | None:
@@ -116,8 +143,8 @@ def is_incomplete(ds: pydicom.Dataset) -> bool:
     return kind is None or (not ds.get("Rows") and UID(kind).name.endswith("Image Storage"))
 
 
-def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
-                 root: Path) -> tuple[list[Series], Counter[str]]:
+def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None, root: Path,
+                 index: FileIndex) -> tuple[list[Series], Counter[str]]:
     """The image series among DICOM files, and how many images of other modalities were passed over.
 
     modalities: the Modality values wanted, None for all. A file that cannot be read becomes a series of its own, so
@@ -129,7 +156,7 @@ def group_series(paths: Iterable[Path], modalities: tuple[str, ...] | None,
     left_out: Counter[str] = Counter()
     for path in paths:
         try:
-            header = read_header(path)
+            header = known_header(path, index)
         except Exception:  # whatever a damaged header makes pydicom raise
             broken.append(Series((), path))
             continue

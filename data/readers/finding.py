@@ -25,6 +25,7 @@ from duiit.data.readers.walk import (
     tell_unread,
 )
 from duiit.util.errors import UserError
+from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 from duiit.util.problems import counted
 
@@ -37,12 +38,13 @@ PatientOf = Callable[[Path], str | None]
 
 
 def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[str] = (), *,
-               modalities: tuple[str, ...] | None = None, masks: bool = False) -> list[Scan]:
+               modalities: tuple[str, ...] | None = None, masks: bool = False,
+               index: FileIndex | None = None) -> list[Scan]:
     """The scans at `root`, a folder of any depth or a single file, in natural order of their names; unlabelled.
 
     patient_regex: its first matching group, on the path relative to `root`, names the patient.
     exclude: glob patterns on relative paths, or on a folder's or file's name. modalities: DICOM Modality values wanted.
-    masks: whether segmentations are wanted, which are left out otherwise.
+    masks: whether segmentations are wanted, which are left out otherwise. index: what is known of files under `root`.
     One scan is one volume file, one DICOM series, or one patient's 2-D images in one folder. Masks, tables, hidden
     files, scout views and second copies are passed over. A damaged file is a scan too: reading it says what is wrong.
     Raises UserError for a path that does not exist, a single file that is no image, or a bad patient_regex.
@@ -54,7 +56,7 @@ def find_scans(root: Path, patient_regex: str | None = None, exclude: Iterable[s
     home = root.parent if single else root
     files = [root] if single else _candidates(root, exclude, masks)
     patient_of = _by_regex(patient_regex, files, home)
-    scans = _group(files, home, patient_of, modalities, single)
+    scans = _group(files, home, patient_of, modalities, single, index or FileIndex(home, None))
     if single and not scans:
         raise UserError(f"{root}: is not an image that can be read; give a PNG, JPEG, TIFF, NumPy, NIfTI or DICOM file")
     return _with_unique_names(sorted(scans, key=lambda scan: (natural_key(scan.name), natural_key(scan.files[0]))))
@@ -84,7 +86,7 @@ def stem_patient(path: Path) -> str:
 
 
 def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tuple[str, ...] | None,
-           single: bool) -> list[Scan]:
+           single: bool, index: FileIndex) -> list[Scan]:
     images, volumes, dicom, unread = defaultdict(list), [], [], []
     halves = {path: other_half(path) for path in files}
     parts = set(halves.values())
@@ -98,7 +100,7 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
             patient = patient_of(path) or _volume_patient(path, root)
             whole = (path, half) if half is not None and half.is_relative_to(root) else (path,)
             volumes.append(Scan(_name(path, root), patient, whole, kind, root))
-        elif dicom_series.looks_like_dicom(path):
+        elif dicom_series.looks_like_dicom(path, index):
             dicom.append(path)
         elif path.name.lower().endswith(UNREAD_ENDINGS):
             unread.append(path)
@@ -107,7 +109,7 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
     scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
     if single and dicom:
         return scans + _single_dicom(dicom[0], root, patient_of)
-    series, passed = dicom_series.group_series(dicom, modalities, root)
+    series, passed = dicom_series.group_series(dicom, modalities, root, index)
     if passed:
         others = ", ".join(f"{count} {modality}" for modality, count in sorted(passed.items()))
         log.log(logging.INFO if scans or series else logging.WARNING,

@@ -21,6 +21,7 @@ from duiit.data.readers.slice import Label, Scan
 from duiit.data.readers.tables import Rows, read_sheets
 from duiit.data.readers.walk import TABLE_ENDINGS, list_files
 from duiit.util.errors import UserError
+from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 
 log = logging.getLogger(__name__)
@@ -168,10 +169,16 @@ def find_labelled_scans(root: Path, opt: object = None, *, modalities: tuple[str
     Ages come from the headers (PatientAge) where no table gives any. Raises UserError, for an empty folder too.
     """
     root = Path(root)
+    with FileIndex.of_data(root, opt) as index:
+        return _find_labelled(root, opt, modalities, patient_regex, unit, index)
+
+
+def _find_labelled(root: Path, opt: object, modalities: tuple[str, ...] | None, patient_regex: str | None,
+                   unit: str | None, index: FileIndex) -> list[Scan]:
     if _is_ours(root):          # the options speak of the tables of the data, not of this one
         opt = SimpleNamespace(task=getattr(opt, "task", None))
     asked = getattr(opt, "patient_regex", None)
-    scans = find_scans(root, asked or patient_regex, modalities=modalities)
+    scans = find_scans(root, asked or patient_regex, modalities=modalities, index=index)
     paths = [path.relative_to(scan.root).as_posix() for scan in scans for path in scan.files]
     if asked and paths and not any(re.search(asked, path) for path in paths):
         raise UserError(f"--patient_regex {asked}: matches no file under {root}, such as {paths[0]}; correct it")
@@ -180,7 +187,7 @@ def find_labelled_scans(root: Path, opt: object = None, *, modalities: tuple[str
         raise UserError(f"{root}: no images found{wanted}; put PNG, JPEG, TIFF, NumPy, NIfTI or DICOM files there")
     scans = [replace(scan, unit=unit) for scan in scans]
     return label_scans(scans, root, getattr(opt, "label_column", None), getattr(opt, "id_column", None),
-                       getattr(opt, "task", None) or "regression")
+                       getattr(opt, "task", None) or "regression", index)
 
 
 @lru_cache(maxsize=64)
@@ -190,8 +197,11 @@ def _tell(message: str) -> None:
 
 
 def label_scans(scans: list[Scan], root: Path, label_column: str | None = None, id_column: str | None = None,
-                task: str = "regression") -> list[Scan]:
-    """`scans` with the labels of the table under `root`; for regression on age, else with the headers' ages."""
+                task: str = "regression", index: FileIndex | None = None) -> list[Scan]:
+    """`scans` with the labels of the table under `root`; for regression on age, else with the headers' ages.
+
+    index: what is known of files under `root`.
+    """
     labels = read_labels(root, label_column, id_column, task)
     if labels:
         scans = labels.attach(scans)
@@ -200,7 +210,7 @@ def label_scans(scans: list[Scan], root: Path, label_column: str | None = None, 
     if task != "regression" or not ages_wanted:
         return scans
     unlabelled = [scan for scan in scans if scan.label is None and not scan.file_labels]
-    ages = dict(zip([scan.name for scan in unlabelled], ages_of([header_age(scan) for scan in unlabelled], root),
+    ages = dict(zip([scan.name for scan in unlabelled], ages_of([header_age(s, index) for s in unlabelled], root),
                     strict=True))
     return [replace(scan, label=ages[scan.name]) if scan.name in ages else scan for scan in scans]
 
