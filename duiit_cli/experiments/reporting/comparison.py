@@ -38,11 +38,6 @@ class Comparison:
         return self._turned(self.corrected.difference)
 
     @property
-    def gain_interval(self) -> tuple[float, float] | tuple[None, None]:
-        low, high = self._turned(self.corrected.low), self._turned(self.corrected.high)
-        return (None, None) if low is None or high is None else (min(low, high), max(low, high))
-
-    @property
     def share(self) -> float | None:
         """The gain as a share of the other's error; None where that is zero, and of what is a share itself."""
         if self.gain is None or not self.other_mean or self.metric in HIGHER_IS_BETTER:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from duiit.util.files import atomic_path, file_name
+from duiit.util.files import atomic_path
 from duiit_cli.experiments.reporting import formatting
 from duiit_cli.experiments.reporting.comparison import Comparison
 from duiit_cli.experiments.reporting.results import FLOOR, Experiment
@@ -54,7 +54,7 @@ class Picture:
         self.drawing.patch.set(facecolor="white", alpha=1)
         if self.svg:
             self.drawing.set_layout_engine("none")      # it stays as it was laid out for the page
-        names = [f"{file_name(self.name)}.{kind}" for kind in ("svg", "pdf")]
+        names = [f"{self.name}.{kind}" for kind in ("svg", "pdf")]
         for text in (artist for artist in self.drawing.findobj() if isinstance(artist, Text)):
             text.set_parse_math(False)              # a name with two $ is no formula
         with rc_context({"svg.hashsalt": self.description, "pdf.fonttype": 42}):      # journals refuse type 3

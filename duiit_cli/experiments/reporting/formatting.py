@@ -25,8 +25,8 @@ def unit_of(metric: str, settings: Mapping[str, Any]) -> str:
 
 
 def file_name(title: str) -> str:
-    """`table_3_mri_ct` of `Table 3, MRI → CT`: what a table's file is called."""
-    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")
+    """`table_3_mri_ct` of `Table 3, MRI → CT`: what a table's file is called. Letters of any script stay."""
+    return re.sub(r"\W+", "_", title.lower()).strip("_")
 
 
 def number(value: float | None, metric: str | None = None, digits: int = 3, sign: bool = False) -> str:

@@ -217,11 +217,6 @@ class Experiment:
         self.troubles.append(Trouble(kind, name, split, error.replace(f"{self.folder}/", ""), log, translator))
 
 
-def troubled(folder: str | PathLike[str], *kinds: str) -> list[Trouble]:
-    """The Troubles of an experiment's folder, of these kinds ("failed", "broken") or of all: for an exit status."""
-    return [t for t in Experiment(folder).troubles if not kinds or t.kind in kinds]
-
-
 def predictions(cell: Cell, target: str) -> Any:
     """A cell's real target test images as a table with columns patient, file, slice, label, prediction.
 
