@@ -38,10 +38,11 @@ class CrossModalityDataset(PreparedDataset):
         self.target, self.sources = self.find_modalities(opt)
         opt.target, opt.sources = self.target, ",".join(self.sources)
         self.members = {m: self.load(m, opt) for m in (self.target, *self.sources)}
-        self.parts = self.split(opt, {m: d.rows for m, d in self.members.items()})
+        self.rows = {m: d.rows for m, d in self.members.items()}
+        self.parts = self.split(opt, self.rows)
         if opt.isTrain and opt.phase == "train":
             opt.facts = self._facts(opt)
-        self._narrow(opt.phase)
+        self.narrow(opt.phase)
         self.keys = self.item_keys()
 
     # -- what there is -----------------------------------------------------------------------------------------
@@ -74,8 +75,7 @@ class CrossModalityDataset(PreparedDataset):
 
     def _facts(self, opt: Namespace) -> Facts:
         """Checks the training images; what the model and later commands must know of them."""
-        rows = {m: [r for r, p in zip(d.rows, self.parts[m], strict=True) if p == "train"]
-                for m, d in self.members.items()}
+        rows = {m: self.part_of(m, "train") for m in self.members}
         for m, d in self.members.items():
             check_batches(f"{d.folder}" if m == d.folder.name else f"{d.folder} {m}", rows[m], opt)
         facts = Facts(**label_facts([r for rs in rows.values() for r in rs], opt),
@@ -85,14 +85,9 @@ class CrossModalityDataset(PreparedDataset):
             report_labels(modality, members)
         return facts
 
-    def _narrow(self, part: str) -> None:
-        self.target_rows = self.members[self.target].rows
+    def narrow(self, part: str) -> None:
         for modality, member in self.members.items():
-            member.keep(r for r, p in zip(member.rows, self.parts[modality], strict=True) if p == part)
-
-    def target_part(self, part: str) -> list[Row]:
-        """The target's rows of any part of the split."""
-        return [r for r, p in zip(self.target_rows, self.parts[self.target], strict=True) if p == part]
+            member.keep(self.part_of(modality, part))
 
     # -- serving -----------------------------------------------------------------------------------------------
 

@@ -53,10 +53,10 @@ class LabelledDataset(PreparedDataset):
         raw = raw_sources(opt, names) if training else []       # before anything is read, which may take long
         self.members = {opt.target: loader_of(opt.target)(opt, Path(opt.dataroot) / opt.target, opt.output_nc)}
         main = self.members[opt.target]
-        parts = splits.of_run(opt, {opt.target: main.rows})[opt.target]
-        self.by_part = {part: [r for r, p in zip(main.rows, parts, strict=True) if p == part] for part in splits.PARTS}
-        held_out = {r.patient for part in ("val", "test") for r in self.by_part[part]}
-        main.keep(self.by_part.get(opt.phase, []))
+        self.rows = {opt.target: main.rows}
+        self.parts = splits.of_run(opt, self.rows)
+        held_out = {r.patient for part in ("val", "test") for r in self.target_part(part)}
+        self.narrow(opt.phase)
         if training:
             own = main.rows
             self._add_others(opt, main, raw, held_out)
@@ -66,8 +66,7 @@ class LabelledDataset(PreparedDataset):
             opt.facts = Facts(**label_facts(rows, opt), target_range=typical_range(own or rows))
             for name, member in self.members.items():
                 report_labels(name, member.rows)
-        self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
-                     if row.label is not None or not training]
+            self._flatten()
         if training and not self.flat:
             raise UserError(f"{main.folder}: no training image has a label, and no --extra folder or --raw source "
                             "brings any; add a labels.csv")
@@ -88,9 +87,14 @@ class LabelledDataset(PreparedDataset):
             member = loader_of(opt.target)(opt, folder, opt.output_nc)
             self.members[f"--extra {folder}"] = member.keep(_without(member.rows, held_out, folder))
 
-    def target_part(self, part: str) -> list[Row]:
-        """The target's rows of any part of the split."""
-        return self.by_part[part]
+    def narrow(self, part: str) -> None:
+        self.members[self.target].keep(self.target_part(part))
+        self._flatten()
+
+    def _flatten(self) -> None:
+        training = self.opt.isTrain and self.opt.phase == "train"
+        self.flat = [(m, i) for m in self.members.values() for i, row in enumerate(m.rows)
+                     if row.label is not None or not training]
 
     def __len__(self) -> int:
         return len(self.flat)

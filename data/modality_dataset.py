@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from duiit.data import splits
 from duiit.data.base_dataset import BaseDataset
 from duiit.data.preparing import augmentation, cohort, transforms
 from duiit.data.preparing.cohort import Row
@@ -102,17 +103,28 @@ def collate(items: Sequence[Mapping[str, Any]], single: bool = False) -> dict[st
 
 class PreparedDataset(BaseDataset):
     """What the data sets that are put together from modalities have in common. A subclass fills `members` and `target`,
-    and implements __len__, `target_part` and `_draw`."""
+    `rows` and `parts` (all rows of the modalities that are split, and the part of each), and implements __len__,
+    `narrow` and `_draw`."""
 
     prepared = True
     collate = staticmethod(collate)
     epoch = 0
     members: dict[str, ModalityDataset]
     target: str
+    rows: Mapping[str, list[Row]]
+    parts: splits.Parts
 
-    @abstractmethod
+    def part_of(self, modality: str, part: str) -> list[Row]:
+        """The rows of a modality that are in one part of the split."""
+        return [r for r, p in zip(self.rows[modality], self.parts[modality], strict=True) if p == part]
+
     def target_part(self, part: str) -> list[Row]:
         """The target's rows of any part of the split."""
+        return self.part_of(self.target, part)
+
+    @abstractmethod
+    def narrow(self, part: str) -> None:
+        """From now on only the images of this part of the split are served."""
 
     @abstractmethod
     def _draw(self, index: int) -> dict[str, Any]:

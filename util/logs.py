@@ -64,6 +64,24 @@ def setup_logging(verbose: bool = False, quiet: bool = False) -> None:
     _Library.unheard = logging.DEBUG
 
 
+@contextmanager
+def each_once() -> Iterator[None]:
+    """In the block, of messages that say the same the first one alone goes on."""
+    first: dict[str, logging.LogRecord] = {}
+
+    def is_first(record: logging.LogRecord) -> bool:
+        return first.setdefault(record.getMessage(), record) is record
+
+    handlers = logging.getLogger().handlers[:]
+    for handler in handlers:
+        handler.addFilter(is_first)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_first)
+
+
 # -- other libraries -----------------------------------------------------------------------------------------------
 
 def quiet_libraries() -> None:

@@ -32,7 +32,7 @@ from duiit.data.readers.masks import few_whole_numbers
 from duiit.data.readers.slice import Scan, Slice
 from duiit.util.errors import UserError
 from duiit.util.file_index import FileIndex, cache_root
-from duiit.util.files import atomic_folder
+from duiit.util.files import atomic_folder, write_text
 from duiit.util.progress import track
 
 T = TypeVar("T")
@@ -68,7 +68,8 @@ class Cohort:
     """Prepared slices of one modality: `rows` (what is known of each) and `image(row)` (its pixels)."""
 
     def __init__(self, rows: Sequence[Row], folder: str | PathLike[str]) -> None:
-        self.rows, self._path = rows, Path(folder) / "images.bin"
+        self.rows, self.folder = rows, Path(folder)
+        self._path = self.folder / "images.bin"
         self._pixels: np.ndarray | None = None
 
     def image(self, row: Row) -> np.ndarray:
@@ -82,9 +83,30 @@ class Cohort:
         flat = self._pixels[row.offset:row.offset + math.prod(row.shape)]
         return flat.reshape(row.shape)
 
+    def recall(self, what: str, scans: Sequence[Scan], find: Callable[[Scan], Any]) -> list[Any]:
+        """What `find` finds in each of these scans of the cohort, as JSON has it; looked for once, whichever run asks.
+
+        what: a file's name, for all that it depends on besides the scans' files and what shapes a cohort.
+        """
+        path = self.folder / f"{what}.json"
+        kept = _kept(path)
+        new = {s.name: find(s) for s in track([s for s in scans if s.name not in kept], "looking at scans")}
+        kept |= new
+        try:
+            if new:
+                write_text(path, json.dumps({**_kept(path), **new}, allow_nan=False), durable=False)
+        except UserError as error:          # somebody else's cache, a full disk
+            log.debug("not kept for the next time: %s", error)
+        return [kept[s.name] for s in scans]
+
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens its own map instead of copying the pixels.
         return {**self.__dict__, "_pixels": None}
+
+
+def as_stored(image: np.ndarray) -> np.ndarray:
+    """float32 in [-1, 1] of any shape -> the int16 that are kept of it."""
+    return np.round(image * STEP).astype(DTYPE)
 
 
 def as_float(stored: np.ndarray) -> np.ndarray:
@@ -111,6 +133,14 @@ def prepare(scans: Sequence[Scan], prepare_slice: Callable[[Slice], Slice], moda
         _settle(mine, folder)
     by_name = {s.name: s for s in scans}
     return Cohort([_row(entry, by_name[entry["scan"]]) for entry in index], folder)
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """{scan: what was found} of a file of `Cohort.recall`; {} where it is missing or damaged."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def _index(folder: Path) -> list[dict[str, Any]] | None:
@@ -174,7 +204,7 @@ def _fill(folder: Path, scans: Sequence[Scan], prepare_slice: Callable[[Slice], 
             like_masks.append(scan.files[0])
         return [({"scan": scan.name, "file": s.path.relative_to(scan.root).as_posix(), "index": s.index, "empty": empty,
                   "shape": image.shape, "low": intensity.low, "high": intensity.high, "unit": intensity.unit},
-                 np.round(image * STEP).astype(DTYPE)) for s, image, empty in slices]
+                 as_stored(image)) for s, image, empty in slices]
 
     with (folder / "images.bin").open("wb") as file, ThreadPoolExecutor(min(READERS, os.cpu_count() or 1)) as pool:
         for slices in track(_in_order(pool, one, scans), f"reading {modality}", total=len(scans)):

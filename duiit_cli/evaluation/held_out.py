@@ -33,21 +33,27 @@ from duiit_cli.inference.scan_answers import slice_answers
 log = logging.getLogger(__name__)
 
 
-def test(opt: Namespace, where: Path | None = None) -> int:
-    """Tests the run that `opt` names; `where` is the folder to fill, if not the one under --results_dir. Returns 0."""
+def test(opt: Namespace) -> int:
+    """Tests the run that `opt` names. Returns 0."""
     if plain_testing.is_needed(opt):
         return plain_testing.test(opt)
-    kind = find_model_using_name(opt.model)
-    needs = "translator" if hasattr(kind, "translator") else "predictor"
-    dataset = create_dataset(opt).dataset
-    model = load_model(opt, needs)
-    where = where or Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}"
+    write_results(create_dataset(opt).dataset, load_tested(opt), opt,
+              Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}")
+    return 0
+
+
+def load_tested(opt: Namespace) -> Any:
+    """The run's model, with all that it is tested for."""
+    return load_model(opt, "translator" if hasattr(find_model_using_name(opt.model), "translator") else "predictor")
+
+
+def write_results(dataset: Any, model: Any, opt: Namespace, where: Path) -> None:
+    """Tests a model of `load_tested` on the images that `dataset` serves (of opt.phase) into `where`."""
     with atomic_folder(where, force=True) as folder:
         summary = Test(opt, dataset, model, HTML(folder, f"{opt.name}: {opt.phase} images, {opt.epoch}")).go(folder)
     for line in summary:
         log.info("%s", line)
     log.info("results are in %s", where / "index.html")
-    return 0
 
 
 class Test:

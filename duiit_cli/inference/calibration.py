@@ -11,8 +11,9 @@ import json
 import logging
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,15 +23,17 @@ from torch.nn import Module
 
 from duiit.data import splits
 from duiit.data.checking import fingerprint
+from duiit.data.modality_dataset import ModalityDataset, PreparedDataset
+from duiit.data.preparing.cohort import Row
 from duiit.data.preparing.intensity import BY_SCAN, fixed_windows
-from duiit.data.readers.slice import Scan
+from duiit.data.readers.slice import Label, Scan
 from duiit.options import run_file
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.progress import track
 from duiit_cli.inference.networks import PreparedScan, own_scans, read
-from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
+from duiit_cli.inference.scan_answers import asked_images, label_of, of_scan, slice_answers, used_slices
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -55,21 +58,25 @@ class Calibration:
     parts: Parts
 
 
-def write_calibration(model: Any, opt: Namespace) -> None:
-    """At the end of a training, on one process: stores what predictions will need. Never stops a run that is done."""
+def write_calibration(model: Any, opt: Namespace, dataset: Any = None) -> None:
+    """At the end of a training, on one process: stores what predictions will need. Never stops a run that is done.
+
+    dataset: what was trained on, whose images are prepared already; else the scans are read.
+    """
     if not hasattr(model, "predictor"):
         return
     folder, net = Path(opt.checkpoints_dir) / opt.name, model.predictor()
     if not (folder / splits.NAME).is_file():            # a plug-in's data set, with parts of its own making
         return
     net = copy.deepcopy(getattr(net, "module", net)).eval()
+    target = dataset.members[dataset.target] if isinstance(dataset, PreparedDataset) else None
     try:
         for epoch in ("latest", "best"):
             weights = folder / f"{epoch}_net_P.pth"
             if weights.is_file():
                 checkpoint.load_weights(net, weights, model.device)
-                _scores(opt, net, model.device, folder, epoch)
-        _fingerprint(opt, folder)
+                _scores(opt, net, model.device, folder, epoch, target)
+        _fingerprint(opt, folder, target)
     except UserError as error:
         log.warning("nothing is kept for intervals and flags of `duiit predict`: %s", error)
 
@@ -95,7 +102,8 @@ def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
 
 # -- how far the predictor errs --------------------------------------------------------------------------------------
 
-def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epoch: str) -> dict[str, list[float]]:
+def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epoch: str,
+            target: ModalityDataset | None = None) -> dict[str, list[float]]:
     made_with = {**{name: getattr(opt, name) for name in ANSWERS}, "weights": digest(net)}
     if opt.spacing is not None:                 # runs from before there was one keep what they have
         made_with["spacing"] = opt.spacing
@@ -103,7 +111,7 @@ def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epo
     kept = _read(path)
     if kept.get("made_with") == made_with:
         return kept["scores"]
-    scores = calibrate(opt, net, device, parts_of(folder, opt))
+    scores = calibrate(opt, net, device, parts_of(folder, opt), target)
     meaning = "1 - probability of the true class" if opt.task == "classification" else "absolute error in label units"
     found = {"version": VERSION, "epoch": epoch, "score": f"{meaning}, of each validation patient's worst scan",
              "patients": len(scores["mean"]), "scores": scores, "made_with": made_with}
@@ -111,29 +119,47 @@ def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epo
     return scores
 
 
-def calibrate(opt: Namespace, net: Module, device: torch.device, parts: Parts) -> dict[str, list[float]]:
+def calibrate(opt: Namespace, net: Module, device: torch.device, parts: Parts,
+              target: ModalityDataset | None = None) -> dict[str, list[float]]:
     """{aggregate: sorted scores}, one of each labelled patient who is in validation only: of the worst scan, since a
-    new patient's scan may be any."""
-    scans = [s for s in target_scans(opt) if parts.get(s.patient) == {"val"}]
+    new patient's scan may be any. target: the target's prepared images; else its scans are read."""
+    scans = [s for s in (target.scans if target else target_scans(opt)) if parts.get(s.patient) == {"val"}]
+    images_of = _prepared(target, opt) if target else partial(_read_images, opt=opt)
     worst: dict[str, defaultdict[str, float]] = {how: defaultdict(float) for how in AGGREGATES}
     for scan in track(scans, "calibrating", len(scans), "scans"):
-        for how, score in _errors(scan, opt, net, device).items():
+        images, label = images_of(scan)
+        for how, score in _errors(images, label, opt, net, device).items():
             worst[how][scan.patient] = max(worst[how][scan.patient], score)
     return {how: sorted(scores.values()) for how, scores in worst.items()}
 
 
-def _errors(scan: Scan, opt: Namespace, net: Module, device: torch.device) -> dict[str, float]:
-    """{aggregate: score} of one scan; {} where it has no label or shows nothing."""
+def _read_images(scan: Scan, opt: Namespace) -> tuple[list[np.ndarray], Label]:
+    """A scan's images that say something, (C, H, W) in [-1, 1], and its label; from its files."""
     try:
         prepared = read(scan, opt.target, opt.output_nc, opt)
     except UserError as error:
         log.warning("left out of the calibration: %s", error)
-        return {}
+        return [], None
     used = used_slices(prepared, opt)
-    label = label_of(prepared, used)
-    if label is None or not used or (opt.task == "classification" and label not in opt.facts.classes):
+    return asked_images(prepared, used), label_of(scan, [prepared.slices[i].label for i in used])
+
+
+def _prepared(target: ModalityDataset, opt: Namespace) -> Callable[[Scan], tuple[list[np.ndarray], Label]]:
+    """The same, to the bit, from what training prepared."""
+    rows: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in target.cohort.rows:
+        if opt.keep_empty or not row.empty:
+            rows[row.scan].append(row)
+    return lambda scan: ([target.cohort.image(r) for r in rows[scan.name]],
+                         label_of(scan, [r.label for r in rows[scan.name]]))
+
+
+def _errors(images: Sequence[np.ndarray], label: Label, opt: Namespace, net: Module,
+            device: torch.device) -> dict[str, float]:
+    """{aggregate: score} of one scan; {} where it has no label or shows nothing."""
+    if label is None or not images or (opt.task == "classification" and label not in opt.facts.classes):
         return {}
-    answers = slice_answers(net, [prepared.images[i] for i in used], opt, device)
+    answers = slice_answers(net, images, opt, device)
     return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
 
 
@@ -153,33 +179,42 @@ def digest(net: Module) -> str:
 
 # -- what the training scans look like -------------------------------------------------------------------------------
 
-def _fingerprint(opt: Namespace, folder: Path) -> dict[str, Any]:
+def _fingerprint(opt: Namespace, folder: Path, target: ModalityDataset | None = None) -> dict[str, Any]:
     made_with = {name: getattr(opt, name) for name in SLICES}
     path = folder / fingerprint.NAME
     kept = _read(path)
     if kept.get("made_with") == made_with:
         return kept["modalities"][opt.target]["fingerprint"]
-    seen = training_fingerprint(opt, parts_of(folder, opt))
+    seen = training_fingerprint(opt, parts_of(folder, opt), target)
     found = {"version": VERSION, "modalities": {opt.target: {"fingerprint": seen}}, "made_with": made_with}
     _write(path, found, kept)
     return seen
 
 
-def training_fingerprint(opt: Namespace, parts: Parts) -> dict[str, Any]:
-    """The fingerprint of (a sample of) the target's training scans."""
-    scans = [s for s in target_scans(opt) if "train" in parts.get(s.patient, ())]
+def training_fingerprint(opt: Namespace, parts: Parts, target: ModalityDataset | None = None) -> dict[str, Any]:
+    """The fingerprint of (a sample of) the target's training scans. target: the target's prepared images, beside which
+    is kept what was measured of a scan, for the next run on it."""
+    scans = [s for s in (target.scans if target else target_scans(opt)) if "train" in parts.get(s.patient, ())]
     chosen = [scans[i] for i in np.unique(np.linspace(0, len(scans) - 1, min(SAMPLE, len(scans))).astype(int))]
-    facts = []
-    for scan in track(chosen, "looking at training scans", len(chosen), "scans"):
-        try:
-            prepared = read(scan, opt.target, opt.output_nc, opt)
-        except UserError as error:
-            log.warning("left out of the fingerprint: %s", error)
-            continue
-        facts += facts_of_scan(prepared, opt)
+    find = partial(_measured, opt=opt)
+    if target:
+        found = target.cohort.recall(f"facts_{fingerprint.VERSION}{'_empty' * opt.keep_empty}", chosen, find)
+    else:
+        found = [find(scan) for scan in track(chosen, "looking at training scans", len(chosen), "scans")]
+    facts = [fingerprint.ScanFacts(**f) for f in found if f]
     if not facts:
         raise UserError(f"no training scan of {opt.target} is in {opt.dataroot}")
     return fingerprint.summarise(facts)
+
+
+def _measured(scan: Scan, opt: Namespace) -> dict[str, Any] | None:
+    """ScanFacts as JSON has them; None of a scan that cannot be read, or in which every slice is empty."""
+    try:
+        prepared = read(scan, opt.target, opt.output_nc, opt)
+    except UserError as error:
+        log.warning("left out of the fingerprint: %s", error)
+        return None
+    return next((asdict(facts) for facts in facts_of_scan(prepared, opt)), None)
 
 
 def facts_of_scan(prepared: PreparedScan, opt: Namespace) -> list[fingerprint.ScanFacts]:

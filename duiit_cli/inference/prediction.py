@@ -26,7 +26,7 @@ from duiit_cli.inference import calibration
 from duiit_cli.inference.calibration import facts_of_scan
 from duiit_cli.inference.networks import load_model, read
 from duiit_cli.inference.prediction_report import report
-from duiit_cli.inference.scan_answers import label_of, of_scan, slice_answers, used_slices
+from duiit_cli.inference.scan_answers import asked_images, label_of, of_scan, slice_answers, used_slices
 
 log = logging.getLogger(__name__)
 UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike training", "not judged"
@@ -82,13 +82,14 @@ def examine(scan: Scan, net: Module, opt: Namespace, device: torch.device) -> Re
     except UserError as error:
         return Result(scan, flag=UNREADABLE, reason=str(error), label=scan.label)
     used = used_slices(prepared, opt)
-    result = Result(scan, slices=[prepared.slices[i] for i in used], label=label_of(prepared, used),
+    slices = [prepared.slices[i] for i in used]
+    result = Result(scan, slices=slices, label=label_of(scan, [s.label for s in slices]),
                     facts=facts_of_scan(prepared, opt))
     if not used:
         result.flag, result.reason = EMPTY, "every slice is constant or almost empty"
         log.warning("%s: every slice is constant or almost empty; no prediction", scan.name)
         return result
-    result.answers = slice_answers(net, [prepared.images[i] for i in used], opt, device)
+    result.answers = slice_answers(net, asked_images(prepared, used), opt, device)
     return result
 
 

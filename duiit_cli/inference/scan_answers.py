@@ -7,13 +7,20 @@ import numpy as np
 import torch
 from torch.nn import Module
 
-from duiit.data.readers.slice import Label
+from duiit.data.preparing.cohort import as_float, as_stored
+from duiit.data.readers.slice import Label, Scan
 from duiit_cli.inference.networks import PreparedScan, predict
 
 
 def used_slices(prepared: PreparedScan, opt: Namespace) -> list[int]:
     """Indices of the slices of a PreparedScan that say something."""
     return [i for i, empty in enumerate(prepared.empty) if opt.keep_empty or not empty]
+
+
+def asked_images(prepared: PreparedScan, used: Iterable[int]) -> list[np.ndarray]:
+    """The images at these indices as the predictor is to see them: rounded as those that it was trained, validated and
+    tested on, so that the same scan gets the same answer everywhere."""
+    return [as_float(as_stored(prepared.images[i])) for i in used]
 
 
 def slice_answers(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
@@ -32,9 +39,9 @@ def of_scan(answers: np.ndarray, aggregate: str) -> Any:
     return together / together.sum() if together.ndim else float(together)
 
 
-def label_of(prepared: PreparedScan, used: Iterable[int]) -> Label:
-    """The scan's label; None where it has none, or where its slices have different ones."""
-    labels = {prepared.slices[i].label for i in used} - {None}
-    if len(labels) == 1:
-        return labels.pop()
-    return prepared.scan.label if not labels else None
+def label_of(scan: Scan, labels: Iterable[Label]) -> Label:
+    """The scan's label, from those of its slices; None where it has none, or where its slices have different ones."""
+    known = set(labels) - {None}
+    if len(known) == 1:
+        return known.pop()
+    return scan.label if not known else None

@@ -297,7 +297,7 @@ class TrainingRun:
             log.info("stopped early: no smaller validation error than %.4g in %d validations; --epoch best has the "
                      "weights of that one", self.best, self.stale)
         if distributed.is_main():
-            calibration.write_calibration(self.model, self.opt)
+            calibration.write_calibration(self.model, self.opt, self.dataset.dataset)
         log.info("trained %d steps; the run is in %s", self.steps, self.folder)
         return 0
 

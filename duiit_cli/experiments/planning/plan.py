@@ -13,13 +13,13 @@ from typing import Any
 
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
-from duiit.data.modality_dataset import loader_of
 from duiit.data.readers.slice import Scan
 from duiit.options import TrainOptions, presets
 from duiit.options.parsing import as_words, nearest, option_actions
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit_cli.experiments.planning.methods import BASELINE, Method
+from duiit_cli.experiments.planning.survey import Survey
 
 NAME = "plan.json"
 TRANSLATOR, START, CELL, CHOICE, QUALITY = "translator", "start", "cell", "choice", "quality"
@@ -67,12 +67,10 @@ def sources_of(opt: Namespace) -> list[str]:
     return wanted
 
 
-def check_split(opt: Namespace) -> dict[str, int]:
+def check_split(opt: Namespace, survey: Survey) -> dict[str, int]:
     """{part: labelled units of the target} of the first split. Raises UserError where a split would leave a part
     without any: patients are drawn whether they have a label or not."""
-    root = Path(opt.dataroot) / opt.target
-    scans = loader_of(opt.target).find_scans(root, opt)
-    labelled = [s for s in scans if _has_label(s)]
+    root, scans, labelled = survey.folder(opt.target), survey.scans(opt.target), survey.labelled(opt.target)
     if not labelled:
         raise UserError(f"{root}: no scan has a label; add a labels.csv (patient,label)")
     drawn = [_labelled_parts(opt, scans, labelled, split) for split in range(opt.splits)]
@@ -92,14 +90,6 @@ def _labelled_parts(opt: Namespace, scans: Sequence[Scan], labelled: Sequence[Sc
     parts = splits.draw({opt.target: [s.patient for s in scans]}, opt.seed + split, {opt.target: fractions})
     found = [parts[opt.target, patient] for patient in {s.patient for s in labelled}]
     return tuple(found.count(part) for part in splits.PARTS)
-
-
-def has_labels(modality: str, opt: Namespace) -> bool:
-    return any(_has_label(s) for s in loader_of(modality).find_scans(Path(opt.dataroot) / modality, opt))
-
-
-def _has_label(scan: Scan) -> bool:
-    return scan.label is not None or any(v is not None for v in scan.file_labels.values())
 
 
 class Plan:

@@ -1,8 +1,7 @@
 """What the report says of the data, taken down while an experiment runs: who and what is in which part, and how large
 the images were before they were resized."""
-from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from duiit.data import readers, splits
-from duiit.data.modality_dataset import loader_of
+from duiit.data.modality_dataset import PreparedDataset, loader_of
 from duiit.data.preparing.cohort import Row
 from duiit.data.readers.slice import Scan
 from duiit.options import TestOptions
@@ -23,8 +22,10 @@ SIZED = 24                  # scans of a modality whose size is looked at, evenl
 WHOLE = "whole"             # beside the parts of the split, which a source that is mixed in raw has none of
 
 
-def of_task(root: str | PathLike[str], task: plan.Task) -> dict[str, dict[str, dict[str, Any]]]:
-    """{modality: {part: facts}} of the target and of the sources that a task's training read.
+def of_task(root: str | PathLike[str], task: plan.Task,
+            dataset: PreparedDataset | None = None) -> dict[str, dict[str, dict[str, Any]]]:
+    """{modality: {part: facts}} of the target and of the sources that a task's training read. dataset: the run's, where
+    it is there already; it need not know all of them.
 
     facts: patients, slices, labelled (slices), labelled_patients; and ages {mean, sd, low, high} over patients, or
     classes {class: patients}.
@@ -33,11 +34,15 @@ def of_task(root: str | PathLike[str], task: plan.Task) -> dict[str, dict[str, d
     read = any(w.startswith(("--sources=", "--raw=")) for w in task.words)
     found = {}
     for modality in (opt.target, *(task.about["sources"] if read else ())):
-        translated = modality != opt.target and task.kind == plan.TRANSLATOR
-        member = loader_of(modality)(opt, Path(opt.dataroot) / modality, opt.input_nc if translated else opt.output_nc)
-        parts = splits.read(Path(opt.checkpoints_dir) / opt.name, {modality: member.rows}, opt.split_by)[modality]
-        found[modality] = {WHOLE: of_rows(member.rows, opt.task), **{part: of_rows(
-            [r for r, p in zip(member.rows, parts, strict=True) if p == part], opt.task)
+        if dataset is not None and modality in dataset.rows:
+            rows, parts = dataset.rows[modality], dataset.parts[modality]
+        else:
+            translated = modality != opt.target and task.kind == plan.TRANSLATOR
+            channels = opt.input_nc if translated else opt.output_nc
+            rows = loader_of(modality)(opt, Path(opt.dataroot) / modality, channels).rows
+            parts = splits.read(Path(opt.checkpoints_dir) / opt.name, {modality: rows}, opt.split_by)[modality]
+        found[modality] = {WHOLE: of_rows(rows, opt.task), **{part: of_rows(
+            [r for r, p in zip(rows, parts, strict=True) if p == part], opt.task)
             for part in splits.PARTS if part in parts}}
     return found
 
@@ -59,12 +64,11 @@ def of_rows(rows: Sequence[Row], task: str) -> dict[str, Any]:
         "low": min(values), "high": max(values)} if values else {}}
 
 
-def image_sizes(opt: Namespace, modalities: Iterable[str]) -> dict[str, dict[str, int]]:
-    """{modality: {"650x650": scans}}: rows and columns of the images as they are stored, of up to SIZED scans. What
-    cannot be read is left out: the trainings will say what is wrong with it."""
+def image_sizes(scans_of: Mapping[str, Sequence[Scan]]) -> dict[str, dict[str, int]]:
+    """{modality: [Scan]} -> {modality: {"650x650": scans}}: rows and columns of the images as they are stored, of up to
+    SIZED scans. What cannot be read is left out: the trainings will say what is wrong with it."""
     found = {}
-    for modality in modalities:
-        scans = loader_of(modality).find_scans(Path(opt.dataroot) / modality, opt)
+    for modality, scans in scans_of.items():
         chosen = [scans[i] for i in np.unique(np.linspace(0, len(scans) - 1, min(SIZED, len(scans))).astype(int))]
         sizes = (_size(scan) for scan in track(chosen, f"sizes of {modality}"))
         found[modality] = dict(Counter(size for size in sizes if size).most_common())

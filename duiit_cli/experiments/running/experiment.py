@@ -18,6 +18,7 @@ from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.version import __version__
 from duiit_cli.experiments.planning import methods, plan
+from duiit_cli.experiments.planning.survey import Survey
 from duiit_cli.experiments.reporting.published import LEFT_OUT, read_published
 from duiit_cli.experiments.running import data_description, estimate, execution
 
@@ -39,21 +40,22 @@ def experiment(opt: Namespace) -> int:
         return _report(opt, 0)
     opt = _taken_up(opt, before)
     sources = plan.sources_of(opt)
-    labelled = [s for s in sources if plan.has_labels(s, opt)]
+    survey = Survey(opt)
+    labelled = [s for s in sources if survey.labelled(s)]
     chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
     if not opt.methods and not opt.val_fraction:        # nobody is there to choose
         chosen = [m for m in chosen if not m.choose]
     for line in refused:
         log.warning("%s", line)
     _check_files(opt, root, chosen)
-    parts = plan.check_split(opt)
+    parts = plan.check_split(opt, survey)
     whole = plan.Plan(opt, chosen)
     whole.check()
     log.info("%d methods x %d splits; the first split: %s", len(chosen), opt.splits,
              ", ".join(f"{n} labelled {opt.split_by}s to {part}" for part, n in parts.items()))
     if opt.dry_run:
-        return estimate.show(whole)
-    return _run(opt, whole, chosen, before)
+        return estimate.show(whole, survey)
+    return _run(opt, whole, chosen, before, survey)
 
 
 def _before(root: Path) -> dict[str, Any]:
@@ -119,7 +121,8 @@ def _check_files(opt: Namespace, root: Path, chosen: Sequence[methods.Method]) -
         read_published(opt.published, [*presets.names(), *(m.name for m in chosen)])
 
 
-def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], before: Mapping[str, Any]) -> int:
+def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], before: Mapping[str, Any],
+         survey: Survey) -> int:
     root = whole.root
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -132,7 +135,7 @@ def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], bef
             log.warning("--output %s: was begun by version %s, and what is missing is made by version %s: figures of "
                         "both in one comparison may differ for that alone", opt.output, begun, __version__)
         whole.write()
-        _write_settings(opt, chosen, root)
+        _write_settings(opt, chosen, root, survey)
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
         execution.clear_damaged(root, todo)
         try:
@@ -174,7 +177,7 @@ def _executor(opt: Namespace, root: Path) -> execution.Executor:
     return execution.LocalProcesses(opt.jobs, named or [str(n) for n in range(count)])
 
 
-def _write_settings(opt: Namespace, chosen: Sequence[methods.Method], root: Path) -> None:
+def _write_settings(opt: Namespace, chosen: Sequence[methods.Method], root: Path, survey: Survey) -> None:
     """experiment.json: what the report says of the comparison, and what was given, to go on with it."""
     before = _before(root)
     settings = {"dataroot": str(Path(opt.dataroot).resolve()), **{k: getattr(opt, k) for k in SETTINGS},
@@ -187,7 +190,7 @@ def _write_settings(opt: Namespace, chosen: Sequence[methods.Method], root: Path
                              "settings": settings, "options": _options(opt), "methods": listed,
                              "translators": translators, "presets": _texts(opt, chosen),
                              "image_sizes": before.get("image_sizes") or data_description.image_sizes(
-                                 opt, [opt.target, *plan.sources_of(opt)])})
+                                 {m: survey.scans(m) for m in (opt.target, *plan.sources_of(opt))})})
 
 
 def _options(opt: Namespace) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import shutil
 import sys
 import threading
 import time
+from argparse import Namespace
 from datetime import UTC, datetime
 from os import PathLike
 from pathlib import Path
@@ -60,8 +61,8 @@ def run(root: str | PathLike[str], task: plan.Task) -> None:
         report = _choose(root, task)
     else:
         resumed = _train(root, task)
-        finish = {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator}.get(task.kind)
-        report = {"resumed": resumed, **(finish(root, task) if finish else {})}
+        finish = {plan.CELL: _finish_cell, plan.TRANSLATOR: _finish_translator}.get(task.kind, _finish_start)
+        report = {"resumed": resumed, **finish(root, task)}
     write_json(done_file(root, task), {**_facts(root, task, began), **report})
     if task.words:
         _tidy(Path(root) / task.id)
@@ -88,21 +89,26 @@ def _finish_cell(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
     patients stand apart: they may choose between methods."""
     from duiit.data import create_dataset
     from duiit.options import TestOptions
+    from duiit_cli.evaluation.held_out import load_tested
+    from duiit_cli.experiments.running import data_description
 
-    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}"])
-    counts = _counts(create_dataset(opt).dataset)
-    found = {"method": task.name, "counts": counts, "predictor": _tested(root, task, "test", "results")}
-    return {**found, "validation": _tested(root, task, "val", "validation")} if counts["val"]["images"] else found
+    opt = TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0"])
+    dataset, model = create_dataset(opt).dataset, load_tested(opt)
+    counts, folder = _counts(dataset), Path(root) / task.id
+    found = {"method": task.name, "counts": counts, "data": data_description.of_task(root, task, dataset),
+             "predictor": _tested(dataset, model, opt, folder / "results")}
+    if not counts["val"]["images"]:
+        return found
+    opt.phase = "val"
+    dataset.narrow("val")
+    return {**found, "validation": _tested(dataset, model, opt, folder / "validation")}
 
 
-def _tested(root: str | PathLike[str], task: plan.Task, phase: str, folder: str) -> dict[str, Any]:
-    """The predictor's errors on one part of the target's images, whose pages and tables go to `folder`."""
-    from duiit.options import TestOptions
-    from duiit_cli.evaluation.held_out import test
+def _tested(dataset: Any, model: Any, opt: Namespace, folder: Path) -> dict[str, Any]:
+    """The predictor's errors on the target's images of opt.phase, whose pages and tables go to `folder`."""
+    from duiit_cli.evaluation.held_out import write_results
 
-    folder = Path(root) / task.id / folder
-    test(TestOptions().parse([*task.run_words(root), f"--epoch={task.about['epoch']}", "--num_test=0",
-                              f"--phase={phase}"]), folder)
+    write_results(dataset, model, opt, folder)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["predictor"]
 
 
@@ -149,7 +155,13 @@ def _finish_translator(root: str | PathLike[str], task: plan.Task) -> dict[str, 
         translate_scans(TranslateOptions().parse([
             *task.run_words(root), f"--input={Path(dataroot) / source}", f"--source={source}", "--force",
             "--for_training", f"--output={Path(root) / task.id / 'synthetic' / source}"]))
-    return {"translator": task.name}
+    return {"translator": task.name, **_finish_start(root, task)}
+
+
+def _finish_start(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
+    from duiit_cli.experiments.running import data_description
+
+    return {"data": data_description.of_task(root, task)}
 
 
 def _facts(root: str | PathLike[str], task: plan.Task, began: float) -> dict[str, Any]:
@@ -159,18 +171,15 @@ def _facts(root: str | PathLike[str], task: plan.Task, began: float) -> dict[str
     import torch
     import torchvision
 
-    from duiit_cli.experiments.running import data_description
-
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     ended = datetime.now(UTC).isoformat(timespec="seconds")
-    data = {"data": data_description.of_task(root, task)} if task.words else {}
     packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
             "split_seed": int(values.get("split_seed", 0)), "finished": ended,
             "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
             "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
-            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}, **data}
+            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}}
 
 
 def _tidy(folder: Path) -> None:
