@@ -137,7 +137,8 @@ def measure(args):
             took = timed(step, batch, args.device)
             if number >= args.warm_up:
                 times[way].append(took)
-    found = {way: {"ms": round(1000 * statistics.median(t), 1), "images_per_s": round(args.batch / statistics.median(t), 2),
+    found = {way: {"ms": round(1000 * statistics.median(t), 1),
+                   "images_per_s": round(args.batch / statistics.median(t), 2),
                    "ratio": round(statistics.median(p / o for p, o in zip(times["plain"], t, strict=True)), 3)}
              for way, t in times.items()}
     if args.device.startswith("cuda"):
