@@ -33,7 +33,7 @@ def train(dataroot: str | Path, **options: Any) -> Run:
         raise KeyboardInterrupt
     if code:
         raise RuntimeError(f"the training ended with status {code}: see {opt.checkpoints_dir}/{opt.name}/train.log")
-    return load(opt.name, opt.checkpoints_dir, device=opt.device)
+    return load(opt.name, opt.checkpoints_dir, device=opt.device, plugins=opt.plugins)
 
 
 @dataclass(frozen=True)

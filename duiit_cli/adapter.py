@@ -15,6 +15,7 @@ from click.shell_completion import CompletionItem
 
 from duiit.options.command_options import CommandOptions
 from duiit.options.parsing import OptionParser, canonical, is_flag, is_list, option_actions
+from duiit.util import plugins, trust
 from duiit.util.bounds import Bounded
 from duiit.util.errors import UserError
 from duiit.util.logs import setup_logging
@@ -38,11 +39,14 @@ class OptionsCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if ctx.resilient_parsing:                               # completion
-            self._make_params(args)
+            with plugins.only_named():
+                self._make_params(args)
             return super().parse_args(ctx, [canonical(word) for word in args])
         if HELP & set(args):
             self._make_params([word for word in args if word not in HELP])
             click.echo(ctx.get_help())
+            if self.not_shown:
+                click.echo(f"\nNot shown: {self.not_shown}.")
             ctx.exit()
         ctx.params["opt"] = self.options.parse(args)
         return []
@@ -56,10 +60,14 @@ class OptionsCommand(click.Command):
     def _make_params(self, words: Sequence[str]) -> None:
         """Click's view of the options. A wrong preset, run or option must stand in the way of neither help nor
         completion: then the options are those without it."""
+        self.options.only_shown, self.not_shown = True, ""
         try:
             parser = self.options.declare(words)
-        except UserError:
+        except UserError as error:
+            self.not_shown = str(error) if isinstance(error, trust.Untrusted) else ""
             parser = self._declare_alone(words)
+        finally:
+            self.options.only_shown = False
         self.actions = [a for a in option_actions(parser) if a.help != argparse.SUPPRESS]
         self.params = [to_click(a) for a in self.actions]
         if self.options.positional:

@@ -25,6 +25,7 @@ COMMANDS = {
     "import": "Make a run of networks that were trained with the CycleGAN toolkit.",
     "export": "Write a run's network as ONNX, TorchScript or PT2, compared with the original.",
     "data": "Check a data folder, or make a phantom one.",
+    "trust": "Let runs use the plug-ins of a folder of yours without being asked.",
 }
 
 

@@ -4,19 +4,23 @@ Values come in layers, each overriding the one before: declared defaults < the r
 work on a trained run) < `--preset` < the command line.
 """
 import argparse
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from duiit.options import presets, run_file
 from duiit.options.parsing import OptionParser, is_list, option_actions
-from duiit.util import plugins
+from duiit.util import plugins, trust
 from duiit.util.errors import UserError
 
+log = logging.getLogger(__name__)
 # What belongs to one call of a command, not to the run: never taken over from train_opt.json.
 OWN_TO_THE_CALL = {"phase", "isTrain", "device", "gpu_ids", "num_threads", "verbose", "preset", "checkpoints_dir",
-                   "name", "epoch", "load_iter", "averaged", "continue_train", "suffix", "cache_dir"}
+                   "name", "epoch", "load_iter", "averaged", "continue_train", "suffix", "cache_dir", "display_server",
+                   "display_port"}
 # And what shapes a training run, but not the use of it.
 OF_TRAINING = {"batch_size", "max_dataset_size", "serial_batches", "extra", "raw", "no_target"}
 
@@ -25,6 +29,7 @@ class CommandOptions:
     """A command's options. Subclasses declare them in `initialize` and check them in `finish`."""
 
     isTrain = False
+    only_shown = False      # True: the options are for help or completion, and nothing is done with them
     from_run = False        # True: --name is a trained run, whose options are the starting point
     of_training: "type[CommandOptions]"     # TrainOptions, whose options the preset of a whole method may name
     positional: str | None = None   # the option that a bare word sets, as in `duiit data check DATAROOT`
@@ -49,7 +54,7 @@ class CommandOptions:
             raise UserError(f"--preset {given['preset']}: chooses between methods of an experiment and trains nothing "
                             "of its own; use it with `duiit experiment`, or one of those that it chooses from")
         run = self._run_layer(parser, {**presets.top(whole), **given})
-        self._use_plugins(given, {**run, **presets.top(whole)}, run)
+        self._use_plugins(given, run, presets.top(whole))
         preset = presets.of_training(whole, given.get("model", run.get("model"))) if whole else {}
         parser.layers = {**run, **preset}
         chosen = {}
@@ -75,16 +80,30 @@ class CommandOptions:
         if chosen.get("suffix"):
             raise UserError("--suffix: give the whole --name of the run, with its suffix, instead")
         where, name = (str(chosen.get(o, parser.get_default(o))) for o in ("checkpoints_dir", "name"))
-        left = OWN_TO_THE_CALL if self.isTrain else OWN_TO_THE_CALL | OF_TRAINING
+        left = OWN_TO_THE_CALL if self.isTrain else OWN_TO_THE_CALL | OF_TRAINING | self._of_this_command(parser)
         return {k: v for k, v in run_file.read(where, name).items() if k not in left}
 
-    @staticmethod
-    def _use_plugins(given: Mapping[str, Any], layers: Mapping[str, Any], run: Mapping[str, Any]) -> None:
-        folder = given.get("plugins", layers.get("plugins"))
-        if folder and folder == run.get("plugins"):
-            plugins.use(folder, "the run was made with its files: say with --plugins where they are now")
-        else:
-            plugins.use(folder)
+    def _of_this_command(self, parser: OptionParser) -> set[str]:
+        """Options that training does not have. A run says nothing of them, or somebody wrote them in: whoever uses a
+        run decides alone what is written over, and whether a patient's name stays in it."""
+        training = self.of_training().initialize(OptionParser())
+        return {a.dest for a in option_actions(parser)} - {a.dest for a in option_actions(training)}
+
+    def _use_plugins(self, given: Mapping[str, Any], run: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
+        """Brings into reach the plug-ins that this call names. Those that a run or a preset names are programs of
+        whoever made it: they are used only where the user trusts their folder, and never for help and completion."""
+        named_by = (f"--preset {given.get('preset')}" if "plugins" in preset else
+                    f"--name {given.get('name', preset.get('name'))}")
+        folder = preset.get("plugins", run.get("plugins"))
+        if "plugins" in given or not folder:
+            plugins.use(given.get("plugins"))
+            return
+        if self.only_shown:
+            raise trust.Untrusted(f"the options of the plug-ins in {folder} are shown with --plugins {folder}")
+        trust.require(folder, named_by)
+        if plugins.in_use() != str(Path(folder).resolve()):
+            log.info("%s: with the plug-ins in %s, a folder that you trust (duiit trust)", named_by, folder)
+        plugins.use(folder)
 
     def _extend(self, parser: OptionParser, package: str, name: str) -> None:
         """Adds the options of one model or data set, as a group of their own."""

@@ -66,8 +66,8 @@ class ExperimentOptions(CommandOptions):
     def declare(self, argv: Sequence[str]) -> OptionParser:
         parser = self.initialize(OptionParser(argv))
         given, _ = parser.given()
-        self._use_plugins(given, {}, {})
         whole = presets.read(given["preset"]) if given.get("preset") else {}
+        self._use_plugins(given, {}, presets.top(whole))
         known = {a.dest for a in option_actions(parser)}
         own = {k: v for k, v in presets.top(whole).items() if k in known}
         parser.layers = presets.check(own, parser, given.get("preset"))

@@ -27,9 +27,10 @@ TINY = {"load_size": 32, "crop_size": 32, "netG": "resnet_1blocks", "ngf": 4, "n
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Decoded images go to a folder of this session, also from subprocesses."""
+    """Decoded images and the list of trusted plug-ins go to folders of this session, also from subprocesses."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 

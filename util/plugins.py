@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from inspect import isabstract
@@ -30,27 +31,44 @@ _OWN = {file.parent.parent / name for file in (Path(__file__), Path(__file__).re
         for name in ("data", "models", "options", "util")}
 TOOLKIT = ("models", "data", "util", "options")             # the names by which the toolkit calls its own
 T = TypeVar("T")
+_only_named: ContextVar[bool] = ContextVar("only_named", default=False)
 
 
 # -- the folder ----------------------------------------------------------------------------------------------------
 
-def use(folder: str | Path | None,
-        remedy: str = "give the folder that holds models/ and data/, or the files themselves") -> None:
+def use(folder: str | Path | None) -> None:
     """Brings the plug-ins of `folder` into reach, in place of those of the folder before; None: no plug-ins.
 
-    Raises UserError, ending in `remedy`, where there is no such folder.
+    Raises UserError where there is no such folder. Whether its files may be run is the caller's to ask (util/trust.py).
     """
     if folder and not Path(folder).is_dir():
-        raise UserError(f"--plugins {folder}: no such folder; {remedy}")
+        raise UserError(f"--plugins {folder}: no such folder; give the folder that holds models/ and data/, or the "
+                        "files themselves")
     chosen = str(Path(folder).resolve()) if folder else ""
     importlib.invalidate_caches()               # a file may be younger than the last look into its folder
-    if chosen == os.environ.get(VARIABLE, ""):
+    if chosen == in_use():
         return
     _forget()
     os.environ[VARIABLE] = chosen
     extend(*(host for host in HOSTS if host in sys.modules))
     if chosen:
         log.debug("plug-ins from %s", chosen)
+
+
+@contextmanager
+def only_named() -> Iterator[None]:
+    """Inside, the plug-ins in reach can be listed, and none is imported: for completing a line that is still being
+    typed."""
+    token = _only_named.set(True)
+    try:
+        yield
+    finally:
+        _only_named.reset(token)
+
+
+def in_use() -> str:
+    """The folder whose plug-ins are in reach; empty where there is none."""
+    return os.environ.get(VARIABLE, "")
 
 
 def extend(*hosts: str) -> None:
@@ -117,6 +135,8 @@ class _Loader(SourceFileLoader):
     """
 
     def exec_module(self, module: ModuleType) -> None:
+        if _only_named.get():
+            raise UserError(f"{self.path}: is not imported where only names are asked for")
         vars(module)["__builtins__"] = {**vars(builtins), "__import__": _import}
         super().exec_module(module)
 

@@ -304,6 +304,7 @@ class TrainingRun:
     def _how_to_go_on(self) -> str:
         where = self.opt.checkpoints_dir
         where = "" if where == "./checkpoints" else f" --checkpoints_dir {where}"
+        where += f" --plugins {self.opt.plugins}" if self.opt.plugins else ""
         return f"duiit train --name {self.opt.name}{where} --continue_train"
 
     # -- saving and resuming -----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def help_of(capsys, duiit, *words):
 # -- help --------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("command", ["train", "test", "translate", "predict", "evaluate", "experiment", "import",
-                                     "export", "data check",
+                                     "export", "trust", "data check",
                                      "data phantom", "data", ""])
 def test_every_command_has_help_without_a_run_or_data(tmp_path, monkeypatch, capsys, duiit, command):
     monkeypatch.chdir(tmp_path)
@@ -76,7 +76,7 @@ def test_without_a_command_help_goes_to_stderr(capsys, duiit):
 
 @pytest.mark.parametrize(("words", "told"), [
     (("trian",), "unknown command trian (did you mean train?); there are train, test, translate, predict, "
-     "evaluate, experiment, import, export, data"),
+     "evaluate, experiment, import, export, data, trust"),
     (("data", "chek"), "unknown command chek (did you mean check?); there are check, phantom"),
     (("--nope",), "--nope")])
 def test_an_unknown_command_is_told_with_the_nearest(refused, words, told):
@@ -117,7 +117,7 @@ def complete(words, incomplete):
 
 
 @pytest.mark.parametrize(("words", "incomplete", "found"), [
-    ([], "tr", ["train", "translate"]),
+    ([], "tr", ["train", "translate", "trust"]),
     (["data"], "", ["check", "phantom"]),
     (["train"], "--lambda_p", ["--lambda_pred"]),
     (["train"], "--lambda-p", ["--lambda_pred"]),
@@ -139,7 +139,7 @@ def test_completion_through_the_shell(tmp_path):
     """As bash calls it: words and the cursor's place in the environment, answers on stdout."""
     environment = {**os.environ, "_DUIIT_COMPLETE": "bash_complete", "COMP_WORDS": "duiit tr", "COMP_CWORD": "1"}
     done = subprocess.run([DUIIT], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
-    assert (done.stdout.split(), done.stderr) == (["plain,train", "plain,translate"], "")
+    assert (done.stdout.split(), done.stderr) == (["plain,train", "plain,translate", "plain,trust"], "")
     environment["_DUIIT_COMPLETE"] = "bash_source"
     source = subprocess.run([DUIIT], env=environment, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert "complete -o nosort -F _duiit_completion duiit" in source.stdout

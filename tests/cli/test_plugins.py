@@ -69,7 +69,7 @@ def test_train_and_test(tmp_path, duiit, pairs, folder, words, networks, first):
     assert duiit("train", "--plugins", folder, "--dataroot", pairs, *run, *SMALL, *words) == 0
     made = {p.stem.removeprefix("latest_net_") for p in (tmp_path / "runs" / "mine").glob("latest_net_*.pth")}
     assert made == networks
-    assert duiit("test", *run, "--results_dir", tmp_path / "results", "--device", "cpu") == 0
+    assert duiit("test", *run, "--plugins", folder, "--results_dir", tmp_path / "results", "--device", "cpu") == 0
     shown = pictures(tmp_path / "results" / "mine" / "test_latest")
     assert first in shown
     assert len({name.rsplit("/", 1)[0] + name.split("/")[-1][0] for name in shown}) == 4, "every image of two patients"
@@ -78,14 +78,14 @@ def test_train_and_test(tmp_path, duiit, pairs, folder, words, networks, first):
 def test_images_are_tested_whole_and_unflipped(tmp_path, duiit, pairs):
     run = ["--checkpoints_dir", tmp_path / "runs", "--name", "mine"]
     assert duiit("train", "--plugins", OLD, "--model", "pix2pix", "--dataroot", pairs, *run, *SMALL) == 0
-    assert duiit("test", *run, "--results_dir", tmp_path, "--num_test", 1, "--device", "cpu") == 0
+    assert duiit("test", *run, "--plugins", OLD, "--results_dir", tmp_path, "--num_test", 1, "--device", "cpu") == 0
     folder = tmp_path / "mine" / "test_latest"
     assert len(pictures(folder)) == 3
     seen = np.asarray(Image.open(folder / "images" / "test" / "p1" / "0_real_A.png"))
     assert np.abs(seen.astype(int) - np.asarray(Image.open(pairs / "test" / "p1" / "0.png"))[:, :32]).max() <= 1
 
 
-def test_a_run_goes_on_and_finds_its_plugins(tmp_path, monkeypatch, duiit, refused, pairs):
+def test_a_run_goes_on_and_finds_its_plugins(tmp_path, monkeypatch, capsys, duiit, refused, pairs):
     folder = tmp_path / "plugins"
     shutil.copytree(NEW, folder)
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,13 @@ def test_a_run_goes_on_and_finds_its_plugins(tmp_path, monkeypatch, duiit, refus
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     run = ["--name", "mine", "--checkpoints_dir", tmp_path / "checkpoints"]
-    assert duiit("train", *run, "--continue_train", "--max_steps", 4) == 0
+    assert duiit("train", *run, "--plugins", folder, "--continue_train", "--max_steps", 4) == 0
+    assert duiit("trust", folder) == 0
+    plugins.use(None)
+    capsys.readouterr()
+    assert duiit("train", *run, "--continue_train", "--max_steps", 6) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "duiit trust" in line]
+    assert told == [f"--name mine: with the plug-ins in {folder}, a folder that you trust (duiit trust)"]
     folder.rename(tmp_path / "moved")
     message = refused("test", *run)
     assert message.startswith(f"--plugins {folder}: no such folder")
@@ -126,9 +132,9 @@ def test_loader_processes_that_import_everything_anew(tmp_path, pairs):
 def test_the_worked_example_of_the_documentation(tmp_path, duiit, phantom, tiny):
     text = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     (tmp_path / "edge_duiit_model.py").write_text(text.split("```python\n")[1].split("```")[0])
-    run = ["--checkpoints_dir", tmp_path / "runs", "--name", "edges"]
-    assert duiit("train", "--plugins", tmp_path, "--model", "edge_duiit", "--dataroot", phantom, "--sources", "mri",
-                 "--preset", tiny, *run) == 0
+    run = ["--checkpoints_dir", tmp_path / "runs", "--name", "edges", "--plugins", tmp_path]
+    assert duiit("train", "--model", "edge_duiit", "--dataroot", phantom, "--sources", "mri", "--preset", tiny,
+                 *run) == 0
     assert "edge: " in (tmp_path / "runs" / "edges" / "loss_log.txt").read_text()
     assert duiit("test", *run, "--results_dir", tmp_path / "results") == 0
     assert (tmp_path / "results" / "edges" / "test_latest" / "metrics.json").is_file()
@@ -145,7 +151,8 @@ def test_the_toolkits_options_are_there(tmp_path, duiit, pairs, model):
     from duiit.options import run_file
 
     run_file.write(tmp_path / "run", opt, "0")
-    opt = TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "run", "--device", "cpu"])
+    opt = TestOptions().parse(["--checkpoints_dir", str(tmp_path), "--name", "run", "--device", "cpu", "--plugins",
+                               str(OLD)])
     assert not [name for name in f"{BASE} {TEST}".split() if not hasattr(opt, name)]
 
 
@@ -234,7 +241,8 @@ def test_a_data_set_without_facts_serves_what_needs_none(tmp_path, duiit, refuse
     assert duiit(*words, "--model", "duiit", "--lambda_pred", 0, "--name", "translator") == 0
     assert set(json.loads((tmp_path / "translator" / "facts.json").read_text())) == {"batches_in_epoch"}
     assert "no training image" in refused(*words, "--model", "duiit", "--name", "both")
-    message = refused("translate", "--checkpoints_dir", tmp_path, "--name", "translator", "--sources", "A",
+    message = refused("translate", "--checkpoints_dir", tmp_path, "--name", "translator", "--plugins", OLD,
+                      "--sources", "A",
                       "--input", pairs / "testA", "--output", tmp_path / "out")
     assert message.startswith(f"{tmp_path / 'translator' / 'facts.json'}: does not say target_range")
 

@@ -13,6 +13,7 @@ from typing import Any
 from duiit.options import presets
 from duiit.options.parsing import nearest
 from duiit.util.errors import UserError
+from duiit.util.files import file_name
 
 # In the order in which they are shown. What ends on _ takes a source's name: duiit_ is duiit_mri, duiit_pet, …
 FAMILIES = ("pure_ct", "simple_augment", "autoaugment", "random_erasing", "raw_", "transfer_", "multitask_", "dann_",
@@ -114,7 +115,7 @@ def _candidate(name: str, method: Method, known: Mapping[str, Method],
 def _meant(word: str, there: Mapping[str, Method], target: str) -> dict[str, Method]:
     if word.endswith(".toml"):
         method = load(word, {}, target, Path(word).stem)
-        if method.name in there or not re.fullmatch(r"[\w.-]+", method.name):
+        if method.name in there or file_name(method.name) != method.name:
             raise UserError(f"--methods {word}: {method.name} is a built-in method's name, or none for a folder; give "
                             "the file another one")
         return {method.name: method}

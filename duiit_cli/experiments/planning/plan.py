@@ -43,8 +43,9 @@ class Task:
     about: dict[str, Any]
 
     def run_words(self, root: str | PathLike[str]) -> list[str]:
-        """What names the task's run, its device and its cache, for commands that work on a trained run."""
-        return [*_run_of(root, self.id), *(w for w in self.words if w.startswith(("--device=", "--cache_dir=")))]
+        """What names the task's run, its device, cache and plug-ins, for commands that work on a trained run."""
+        own = "--device=", "--cache_dir=", "--plugins="
+        return [*_run_of(root, self.id), *(w for w in self.words if w.startswith(own))]
 
 
 def _run_of(root: str | PathLike[str], task_id: str) -> list[str]:
@@ -165,6 +166,8 @@ class Plan:
         scale = {**presets.top(whole), **whole.get(table, {}), **(whole.get("start", {}) if kind == START else {})}
         scale = {k: v for k, v in scale.items() if k != "model" and not (k in DEFINING and k in values)}
         model = values.get("model", "duiit" if kind == TRANSLATOR else "predictor")
+        if "plugins" in values or any("plugins" in v for k, v in whole.items() if k in presets.TABLES):
+            raise UserError(f"[{table}] names plugins: they are for the whole experiment; give them as --plugins")
         actions = self._actions(model, values.get("dataset_mode"))
         unknown = next((k for k in values if k not in actions), None)
         if unknown:

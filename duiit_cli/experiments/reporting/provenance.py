@@ -7,6 +7,7 @@ from typing import Any
 
 from duiit.options import presets
 from duiit.options.train_options import MAY_CHANGE
+from duiit.util import plugins, trust
 from duiit.util.errors import UserError
 from duiit.util.problems import counted
 from duiit_cli.experiments.reporting import page
@@ -90,11 +91,16 @@ def _sorted(found: Mapping[str, Any], experiment: Experiment) -> dict[str, list[
 
 
 def _defaults(found: Mapping[str, Any]) -> dict[str, Any] | None:
-    """{option: default} of the model that a run trained; None where it is not here any more (a plug-in's)."""
+    """{option: default} of the model that a run trained; None where that is a plug-in which is not here any more, or
+    in a folder that neither this call nor the user's list names: a report of somebody's experiment runs no programs."""
     from duiit.options import TrainOptions  # late: it imports torch
 
-    argv = [f"--{key}={found[key]}" for key in ("model", "dataset_mode", "plugins") if found.get(key)]
+    folder, in_use = found.get("plugins") or plugins.in_use(), plugins.in_use()
+    argv = [f"--{key}={found[key]}" for key in ("model", "dataset_mode") if found.get(key)]
+    argv += [f"--plugins={folder}"] if folder else []
     try:
+        if folder not in ("", in_use) and not trust.is_trusted(folder):
+            return None
         return TrainOptions().declare(argv).defaults()
     except UserError:
         return None

@@ -13,7 +13,7 @@ from typing import Any
 from duiit.models.networks import feature_networks
 from duiit.options import ExperimentOptions, presets
 from duiit.options.parsing import OptionParser, as_words, option_actions
-from duiit.util import run_lock
+from duiit.util import run_lock, trust
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.version import __version__
@@ -85,6 +85,8 @@ def _taken_up(opt: Namespace, before: Mapping[str, Any]) -> Namespace:
     if not before:
         return opt
     given = {**before["given"], **_lasting(opt)}
+    if given.get("plugins") and "plugins" not in opt.command_line:
+        trust.require(given["plugins"], f"--output {opt.output}")
     given["splits"] = max(opt.command_line.get("splits", 0), before["settings"]["splits"])
     if "methods" in opt.command_line:
         earlier = before["given"].get("methods") or ",".join(m["name"] for m in before["methods"])
