@@ -51,6 +51,8 @@ class LabelledDataset(PreparedDataset):
         self.sources: list[str] = []
         training = opt.isTrain and opt.phase == "train"
         raw = raw_sources(opt, names) if training else []       # before anything is read, which may take long
+        if training:
+            _check_others(opt, raw)
         self.members = {opt.target: loader_of(opt.target)(opt, Path(opt.dataroot) / opt.target, opt.output_nc)}
         main = self.members[opt.target]
         self.rows = {opt.target: main.rows}
@@ -73,17 +75,12 @@ class LabelledDataset(PreparedDataset):
 
     def _add_others(self, opt: Namespace, main: ModalityDataset, raw: Iterable[str], held_out: Container[str]) -> None:
         if opt.no_target:
-            if not opt.extra and not raw:
-                raise UserError("--no_target: there is nothing to train on; name a folder with --extra, or a source "
-                                "with --raw")
             main.keep([])
         for source in raw:
             folder = Path(opt.dataroot) / source
             member = loader_of(source)(opt, folder, opt.output_nc)
             self.members[f"--raw {source}"] = member.keep(_without(member.rows, held_out, folder))
         for folder in opt.extra or ():
-            if not Path(folder).is_dir():
-                raise UserError(f"--extra {folder}: no such folder")
             member = loader_of(opt.target)(opt, folder, opt.output_nc)
             self.members[f"--extra {folder}"] = member.keep(_without(member.rows, held_out, folder))
 
@@ -103,6 +100,14 @@ class LabelledDataset(PreparedDataset):
         member, i = self.flat[index]
         item = member.item(i, np.random.default_rng([self.opt.seed, self.epoch, index]))
         return {"B": item["image"], "B_label": item["label"], "B_paths": item["path"]}
+
+
+def _check_others(opt: Namespace, raw: Sequence[str]) -> None:
+    if opt.no_target and not opt.extra and not raw:
+        raise UserError("--no_target: there is nothing to train on; name a folder with --extra, or a source with --raw")
+    for folder in opt.extra or ():
+        if not Path(folder).is_dir():
+            raise UserError(f"--extra {folder}: no such folder")
 
 
 def raw_sources(opt: Namespace, names: Sequence[str]) -> list[str]:

@@ -38,6 +38,8 @@ class ModalityDataset(BaseDataset):
     def __init__(self, opt: Namespace, root: str | Path | None = None, channels: int | None = None) -> None:
         super().__init__(opt)
         self.folder = Path(root or opt.dataroot)
+        self.augment = getattr(opt, "augment", "none")          # declared by models that train a predictor alone
+        augmentation.check(self.augment, channels or opt.input_nc)
         self.scans = self.find_scans(self.folder, opt)
         name = self.modality or self.folder.name
         self.cohort = cohort.prepare(self.scans, lambda s: self.prepare(s, opt), name, channels or opt.input_nc, opt)
@@ -46,8 +48,6 @@ class ModalityDataset(BaseDataset):
             raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them "
                             "all the same")
         self.epoch = 0
-        self.augment = getattr(opt, "augment", "none")          # declared by models that train a predictor alone
-        augmentation.check(self.augment, channels or opt.input_nc)
 
     @classmethod
     def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:

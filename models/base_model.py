@@ -60,6 +60,18 @@ class BaseModel(ABC):
     def modify_commandline_options(parser: ArgumentParser, is_train: bool) -> ArgumentParser:
         return parser
 
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        """Raises UserError for options of a training that cannot work, whatever the data are: called before any of
+        them is read. Here: nothing is known to be wrong."""
+        return
+
+    @classmethod
+    def check_files(cls, opt: Namespace) -> None:
+        """Raises UserError for files that a training needs and that are not there, or not what they should be: called
+        when it begins, before its data are read."""
+        return
+
     @abstractmethod
     def set_input(self, input: dict[str, Any]) -> None:             # noqa: A002 - the toolkit's name
         """Takes a batch from the data set."""

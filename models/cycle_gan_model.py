@@ -44,24 +44,27 @@ class CycleGANModel(BaseModel):
         if opt.direction == "BtoA" and len(self.pairs) > 1:
             raise UserError("--direction BtoA: give one source with --sources, several can only be translated AtoB")
         if opt.isTrain:
-            self._check(opt)
+            self.check_options(opt)
         self._name_things()
         self._make_generators(opt)
         if self.isTrain:
             self._make_discriminators(opt)
             self._make_training(opt)
 
-    def _check(self, opt: Namespace) -> None:
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        networks.size_multiple(opt.netG)
         if "crop" in opt.preprocess:
-            self._check_size(opt.crop_size, opt.crop_size)
+            cls._check_size(opt, opt.crop_size, opt.crop_size)
         if opt.lambda_identity > 0 and opt.input_nc != opt.output_nc:
             raise UserError(f"--lambda_identity {opt.lambda_identity} needs as many channels in as out, but "
                             f"--input_nc is {opt.input_nc} and --output_nc {opt.output_nc}; set it to 0")
 
-    def _check_size(self, height: int, width: int) -> None:
+    @staticmethod
+    def _check_size(opt: Namespace, height: int, width: int) -> None:
         """UserError where the networks cannot be trained on images of height x width."""
-        networks.check_size(self.opt.netG, height, width)
-        networks.check_discriminator_size(self.opt.netD, self.opt.n_layers_D, height, width)
+        networks.check_size(opt.netG, height, width)
+        networks.check_discriminator_size(opt.netD, opt.n_layers_D, height, width)
 
     def _name_things(self) -> None:
         """What is logged, shown and saved, in the toolkit's order."""
@@ -129,7 +132,7 @@ class CycleGANModel(BaseModel):
         self.image_paths = input[f"{a}{self.pairs[0]}_paths"]
         if self.isTrain and "crop" not in self.opt.preprocess:          # then each image has its own size
             for image in (self.real_B, *(pair.y for pair in self.pairs)):
-                self._check_size(*image.shape[-2:])
+                self._check_size(self.opt, *image.shape[-2:])
 
     def _labels(self, batch: Mapping[str, Any], key: str) -> torch.Tensor | None:
         """(N,), or None: labels are optional, data sets written for the toolkit have none."""

@@ -56,6 +56,16 @@ class DuiitModel(CycleGANModel):
             parser.add_argument("--lr_P", type=WEIGHT, default=0.001, help="learning rate of the predictor")
         return parser
 
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        super().check_options(opt)
+        if opt.lambda_pred > 0:
+            prediction.check_crop(opt)
+
+    @classmethod
+    def check_files(cls, opt: Namespace) -> None:
+        prediction.check_weights(opt)
+
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         self.model_names.append("P")
@@ -63,7 +73,6 @@ class DuiitModel(CycleGANModel):
         if self.isTrain:
             if opt.lambda_pred > 0:
                 prediction.refuse_without_labels(opt, "add a labels.csv, or train without one by --lambda_pred 0")
-                prediction.check_crop(opt)
             self.loss_names += ["P_real", "P_fake"]
             self.loss_P_real = self.loss_P_fake = 0.0
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)

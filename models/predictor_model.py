@@ -17,11 +17,19 @@ class PredictorModel(BaseModel):
             prediction.add_training_options(parser, batch_size=64)     # the paper's for the mixture
         return parser
 
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
+        prediction.check_crop(opt)
+
+    @classmethod
+    def check_files(cls, opt: Namespace) -> None:
+        prediction.check_weights(opt)
+
     def __init__(self, opt: Namespace) -> None:
         super().__init__(opt)
         self.loss_names, self.visual_names, self.model_names = ["P"], ["real_B"], ["P"]
         prediction.refuse_without_labels(opt, "add a labels.csv, or --extra or --raw folders that have one")
-        prediction.check_crop(opt)
+        self.check_options(opt)
         self.netP = prediction.make_predictor(opt, opt.output_nc).to(self.device)
         if self.isTrain:
             self.criterionP = networks.PredictionLoss(opt.task, opt.loss_P).to(self.device)

@@ -51,10 +51,18 @@ class SharedTrunkModel(BaseModel):
         if not opt.sources:
             raise UserError(f"--dataset_mode {opt.dataset_mode}: has no source images, and --model {opt.model} learns "
                             "from them too; give --dataset_mode cross_modality")
+        self.check_options(opt)
+
+    @classmethod
+    def check_options(cls, opt: Namespace) -> None:
         if opt.input_nc != opt.output_nc:
             raise UserError(f"--input_nc {opt.input_nc} and --output_nc {opt.output_nc}: source and target images go "
                             "through the same network; give both the same number")
         prediction.check_crop(opt)
+
+    @classmethod
+    def check_files(cls, opt: Namespace) -> None:
+        prediction.check_weights(opt)
 
     # -- one step ----------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from duiit.options.parsing import ArgumentGroup, OptionParser
 from duiit.util.bounds import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
+from duiit.util.files import refuse_unwritable
 
 
 class BaseOptions(CommandOptions):
@@ -127,7 +128,7 @@ class BaseOptions(CommandOptions):
             opt.plugins = str(Path(opt.plugins).resolve())      # as the run remembers it, wherever it is used from
         opt.facts = run_file.read_facts(opt.checkpoints_dir, opt.name) if self.of_run(opt) else Facts()
         self.check(opt)
-        opt.gpu_ids, opt.device = _place(opt.device, opt.gpu_ids)
+        opt.gpu_ids, opt.device = place(opt.device, opt.gpu_ids)
         return opt
 
     def of_run(self, opt: Namespace) -> bool:
@@ -137,7 +138,10 @@ class BaseOptions(CommandOptions):
     def check(self, opt: Namespace) -> None:
         if not opt.name:
             raise UserError("--name is empty: give the run a name")
+        if Path(opt.name).is_absolute() or ".." in Path(opt.name).parts:
+            raise UserError(f"--name {opt.name}: is a folder's name under --checkpoints_dir, and no path elsewhere")
         self.check_data(opt)
+        check_words(opt)
         self.check_spacing(opt)
         crops = opt.preprocess in ("resize_and_crop", "scale_width_and_crop")
         if crops and opt.crop_size > opt.load_size:
@@ -159,6 +163,26 @@ class BaseOptions(CommandOptions):
             raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
 
 
+def check_words(opt: Namespace) -> None:
+    """Raises UserError for what can be judged of the options of data before any is read."""
+    from duiit.data.preparing.intensity import fixed_windows  # late, as these two: `duiit --help` must not wait
+    from duiit.data.readers.finding import patient_regex
+    from duiit.data.readers.selection import slice_indices
+
+    fixed_windows(opt)
+    slice_indices(1, opt.slices)
+    if opt.patient_regex:
+        patient_regex(opt.patient_regex)
+    if opt.cache_dir:
+        refuse_unwritable("--cache_dir", opt.cache_dir)
+
+
+def require_folder(option: str, path: str) -> None:
+    """Raises UserError where the folder that is to be read is not there."""
+    if not Path(path).is_dir():
+        raise UserError(f"{option} {path}: no such folder")
+
+
 def _filled(suffix: str, opt: Namespace) -> str:
     try:
         return suffix.format(**vars(opt))
@@ -167,7 +191,7 @@ def _filled(suffix: str, opt: Namespace) -> str:
                         "such as {netG}") from None
 
 
-def _place(device: str, gpu_ids: str | list[int]) -> tuple[list[int], str]:
+def place(device: str, gpu_ids: str | list[int]) -> tuple[list[int], str]:
     """(gpu_ids as a list, device as text), from what was asked for and what is there."""
     import torch  # late: `duiit --help` must not wait for it
 

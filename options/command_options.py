@@ -118,17 +118,24 @@ class CommandOptions:
             if action.container is parser._optionals:
                 action.group_title = f"{title} {name}"
 
+    def defaults_of(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """{option: default} for the model and data set that `values` name, with the plug-ins that are in reach."""
+        words = [f"--{key}={values[key]}" for key in ("model", "dataset_mode") if values.get(key)]
+        return self.declare([*words, *([f"--plugins={plugins.in_use()}"] if plugins.in_use() else [])]).defaults()
+
     # -- values ------------------------------------------------------------------------------------------------
 
     def gather_options(self, argv: Sequence[str] | None = None) -> argparse.Namespace:
-        """All values, merged from their layers, unchecked against one another: argparse.Namespace."""
-        parser = self.declare(sys.argv[1:] if argv is None else argv)
+        """All values, merged from their layers, unchecked against one another, and `words`, the command line they came
+        from: argparse.Namespace."""
+        argv = sys.argv[1:] if argv is None else argv
+        parser = self.declare(argv)
         given, unknown = parser.given()
         if self.positional and unknown and not unknown[0].startswith("-"):
             given[self.positional] = unknown.pop(0)
         if unknown:
             raise parser.unknown_option(unknown[0])
-        return argparse.Namespace(**{**parser.defaults(), **parser.layers, **given})
+        return argparse.Namespace(**{**parser.defaults(), **parser.layers, **given}, words=tuple(map(str, argv)))
 
     def parse_values(self, values: Mapping[str, Any]) -> argparse.Namespace:
         """The options of one call from Python, {name: value}: True sets a flag, None and False leave an option alone, a

@@ -2,10 +2,11 @@
 import argparse
 import os
 
-from duiit.options.base_options import BaseOptions
+from duiit.options.base_options import BaseOptions, check_words
 from duiit.options.command_options import CommandOptions
 from duiit.options.parsing import OptionParser
 from duiit.util.bounds import COUNT, SEED, WEIGHT, Bounded
+from duiit.util.files import refuse_unwritable
 
 
 def age_law(text: str) -> tuple[float, float]:
@@ -55,5 +56,9 @@ class CheckOptions(BaseOptions):
     def finish(self, opt: argparse.Namespace) -> argparse.Namespace:
         opt.phase, opt.isTrain = self.phase, False
         self.check_data(opt)
+        check_words(opt)
         self.check_spacing(opt)
+        for name in ("json", "fingerprint"):
+            if getattr(opt, name):
+                refuse_unwritable(f"--{name}", getattr(opt, name))
         return opt

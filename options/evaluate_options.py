@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from duiit.options import run_file
-from duiit.options.base_options import BaseOptions
+from duiit.options.base_options import BaseOptions, check_words
 from duiit.options.parsing import OptionParser, nearest
 from duiit.util.errors import UserError
+from duiit.util.files import refuse_unwritable
 
 DISTRIBUTION = ("fid", "kid", "is", "fd_efficientnet_lite0", "fd_predictor")
 PAIRED = ("mae", "psnr", "ssim")
@@ -83,6 +84,9 @@ class EvaluateOptions(BaseOptions):
             raise UserError(f"--fid_weights {opt.fid_weights}: no such file")
         if opt.output and not opt.output.lower().endswith(".json"):
             raise UserError(f"--output {opt.output}: give a name that ends in .json")
+        if opt.output:
+            refuse_unwritable("--output", opt.output)
+        check_words(opt)
         opt.asked = _names(opt.metrics)
         self._check_asked(opt)
 

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from duiit.options import presets
-from duiit.options.base_options import BaseOptions
+from duiit.options.base_options import BaseOptions, check_words, place
 from duiit.options.command_options import CommandOptions
 from duiit.options.parsing import ArgumentGroup, OptionParser, option_actions
 from duiit.util.bounds import COUNT, POSITIVE, SEED
@@ -94,6 +94,9 @@ class ExperimentOptions(CommandOptions):
             raise UserError("--output is missing: name the folder that the experiment is to be kept in")
         if opt.val_fraction + opt.test_fraction >= 1:
             raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
+        check_words(opt)
+        if opt.executor == "local":                 # what a cluster's nodes have this machine need not have
+            place(opt.device, "0")
         if opt.jobs == 0 and opt.executor == "local":
             raise UserError("--jobs 0: all at once is for a cluster (--executor slurm); say how many this machine can "
                             "train at once")

@@ -1,9 +1,11 @@
 """Options of `duiit export`."""
 from argparse import Namespace
+from pathlib import Path
 
 from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.errors import UserError
+from duiit.util.files import refuse_unwritable
 
 FORMATS = ("onnx", "torchscript", "pt2")
 
@@ -25,3 +27,6 @@ class ExportOptions(RunOptions):
         if opt.output.lower().endswith(".json"):
             raise UserError(f"--output {opt.output}: the description is written as .json beside the network; name it "
                             f"such as net.{opt.format}")
+        if Path(opt.output).is_dir():
+            raise UserError(f"--output {opt.output}: is a folder; name the file, such as net.{opt.format}")
+        refuse_unwritable("--output", opt.output)

@@ -5,6 +5,7 @@ from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.bounds import FRACTION
 from duiit.util.errors import UserError
+from duiit.util.files import refuse_unwritable
 
 
 class PredictOptions(RunOptions):
@@ -25,3 +26,5 @@ class PredictOptions(RunOptions):
             raise UserError("--input is missing: name the scan or the folder of scans to predict from")
         if opt.output and not opt.output.lower().endswith((".csv", ".json")):
             raise UserError(f"--output {opt.output}: give a name that ends in .csv or .json")
+        if opt.output:
+            refuse_unwritable("--output", opt.output)

@@ -19,13 +19,15 @@ ENDLESS = {"inf": math.inf, "-inf": -math.inf}
 # resampled, and steps were made in the plain way.
 BEFORE = {"pet_window": "percentiles", "spacing": None,
           "amp": "off", "compile": "off", "channels_last": "off", "accumulate": 1, "clip_grad": 0.0, "ema": 0.0}
+OF_THE_CALL = {"words"}     # how the options were given, which provenance.json keeps of every call
 MANY = 10               # so many runs are listed where one is not found
 
 
 def write(folder: str | PathLike[str], opt: Namespace, version: str) -> None:
     """Writes every option of `opt` that JSON can hold (lists, text, numbers), and what the data said."""
     write_json(Path(folder) / FACTS, opt.facts.said())      # first: a run has begun once its options are there
-    options = {k: str(v) if v in ENDLESS.values() else v for k, v in sorted(vars(opt).items()) if _is_plain(v)}
+    options = {k: str(v) if v in ENDLESS.values() else v for k, v in sorted(vars(opt).items())
+               if k not in OF_THE_CALL and _is_plain(v)}
     text = json.dumps({"duiit_version": version, "options": options}, indent=1, allow_nan=False)
     write_text(Path(folder) / NAME, text + "\n")
 

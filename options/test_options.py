@@ -2,14 +2,15 @@
 from argparse import Namespace
 
 from duiit.options import run_file
-from duiit.options.base_options import BaseOptions
+from duiit.options.base_options import BaseOptions, require_folder
 from duiit.options.parsing import OptionParser
 from duiit.options.train_options import changed
 from duiit.util.bounds import WEIGHT, Bounded
 from duiit.util.errors import UserError
+from duiit.util.files import refuse_unwritable
 
 # What the values of an image mean to a run's networks: another would give wrong numbers, not other ones.
-OF_THE_DATA = ("ct_window", "pet_window", "spacing")
+OF_THE_DATA = ("ct_window", "pet_window", "spacing", "target")
 
 
 class RunOptions(BaseOptions):
@@ -24,6 +25,11 @@ class RunOptions(BaseOptions):
         for name in changed(opt, {k: v for k, v in run.items() if k in OF_THE_DATA}):
             raise UserError(f"--{name} {getattr(opt, name)}: the run {opt.name} was trained with --{name} {run[name]}, "
                             "and its networks know nothing else; leave the option out")
+        known = (run.get("sources") or opt.sources or "").split(",")
+        unknown = [s for s in (opt.sources or "").split(",") if s not in known]
+        if unknown:
+            raise UserError(f"--sources {opt.sources}: the run {opt.name} was trained with --sources {run['sources']}; "
+                            "leave the option out")
 
     def initialize(self, parser: OptionParser) -> OptionParser:
         parser = super().initialize(parser)
@@ -55,3 +61,6 @@ class TestOptions(RunOptions):
         if not opt.dataroot:
             raise UserError(f"--dataroot is missing: the run {opt.name} was imported without one; name the images to "
                             "test on")
+        if opt.truth:
+            require_folder("--truth", opt.truth)
+        refuse_unwritable("--results_dir", opt.results_dir)

@@ -102,7 +102,13 @@ class TrainOptions(BaseOptions):
         return opt
 
     def check(self, opt: Namespace) -> None:
+        from duiit.models import find_model_using_name  # late: it imports torch
+
         super().check(opt)
+        find_model_using_name(opt.model).check_options(opt)
+        if opt.batch_size % opt.nproc:
+            raise UserError(f"--batch_size {opt.batch_size} cannot be divided among {opt.nproc} processes: give a "
+                            f"multiple of {opt.nproc}")
         if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
             raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "
                             f"--epoch_count {opt.epoch_count}: there is nothing to train")

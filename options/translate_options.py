@@ -1,10 +1,12 @@
 """Options of `duiit translate`."""
 from argparse import Namespace
+from pathlib import Path
 
 from duiit.options.parsing import OptionParser
 from duiit.options.test_options import RunOptions
 from duiit.util.bounds import COUNT
 from duiit.util.errors import UserError
+from duiit.util.files import check_replaceable, refuse_unwritable
 
 
 class TranslateOptions(RunOptions):
@@ -41,3 +43,16 @@ class TranslateOptions(RunOptions):
         for name in ("input", "output"):
             if not getattr(opt, name):
                 raise UserError(f"--{name} is missing: name the folder to {'read' if name == 'input' else 'write'}")
+        self._check_places(Path(opt.input), Path(opt.output), opt.force)
+
+    @staticmethod
+    def _check_places(images: Path, output: Path, force: bool) -> None:
+        """Raises UserError where what is written would lie among the images that are read, or in their place."""
+        source, target = images.resolve(), output.resolve()
+        if source.is_dir() and (target == source or source in target.parents):
+            raise UserError(f"--output {output}: is in --input {images}, where the translations would be taken for "
+                            "images of the source; give a folder elsewhere")
+        if target in source.parents:
+            raise UserError(f"--output {output}: holds --input {images}; give a folder elsewhere")
+        check_replaceable(output, force)
+        refuse_unwritable("--output", output)

@@ -76,7 +76,7 @@ def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator
     path = Path(path)
     with _explained(path):
         path = path.resolve()
-        _check_replaceable(path, force)
+        check_replaceable(path, force)
         path.parent.mkdir(parents=True, exist_ok=True)
         # A mounted volume cannot be moved and a shared parent may be closed to us: then work inside the folder.
         inside = path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK))
@@ -87,6 +87,22 @@ def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator
             (_empty_into if inside else _swap_folders)(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_unwritable(option: str, path: str | os.PathLike[str]) -> None:
+    """Raises UserError where nothing could be written at `path`: said before the work that is to be kept there.
+
+    option: such as `--output`, for the message. The path itself may be there or not, and so may folders above it.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir() and not path.is_file():          # a device or a pipe, such as /dev/stdout
+        return
+    above = [*([path] if path.is_dir() else []), *path.absolute().parents]
+    place = next(p for p in above if p.exists() or p.is_symlink())
+    if not place.is_dir():
+        raise UserError(f"{option} {path}: {place} is no folder; choose another place")
+    if not os.access(place, os.W_OK):
+        raise UserError(f"{option} {path}: {place} may not be written to; choose another place or change its rights")
 
 
 def write_atomically(path: str | os.PathLike[str], write: Callable[[Path], object]) -> None:
@@ -138,7 +154,9 @@ def _flush_to_disk(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _check_replaceable(path: Path, force: bool) -> None:
+def check_replaceable(path: Path, force: bool) -> None:
+    """Raises UserError unless `path` is free for a new folder, or a folder that `force` may replace."""
+    path = path.resolve()
     if not path.exists():
         return
     if not path.is_dir():

@@ -20,7 +20,6 @@ from duiit.data.checking.modality_check import Modality, ModalityCheck
 from duiit.data.checking.modality_problems import EVEN, find_problems, pixel_sizes
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.modality_dataset import loader_of
-from duiit.data.preparing.intensity import fixed_windows
 from duiit.data.readers import natural_key
 from duiit.data.unaligned_dataset import SideA, SideB
 from duiit.util.errors import UserError
@@ -31,7 +30,6 @@ Drawn = Mapping[tuple[str, str], Sequence[tuple[tuple[str, int], str]]]    # {(m
 
 def check_folder(opt: Namespace) -> tuple[list[Modality], list[Problem]]:
     """Checks every modality of opt.dataroot: ([Modality, …], [Problem, …]), errors first."""
-    fixed_windows(opt)          # a wrong one is told before anything is read
     names = modality_folders(opt.dataroot)
     if not names:
         raise UserError(f"--dataroot {opt.dataroot}: holds no folder; put each modality's images in one, such as ct")

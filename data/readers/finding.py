@@ -222,15 +222,21 @@ def _dicom_patient(one: Series, series: list[Series], root: Path, anonymous: set
     return one.headers[0].study if one.headers and len(studies) > 1 else root.resolve().name
 
 
-def _by_regex(pattern: str | None, files: list[Path], root: Path) -> PatientOf:
-    if not pattern:
-        return lambda path: None
+def patient_regex(pattern: str) -> re.Pattern[str]:
+    """--patient_regex, compiled. Raises UserError for one that cannot be, and for one without a group."""
     try:
         regex = re.compile(pattern)
     except re.error as error:
         raise UserError(f"--patient_regex {pattern}: is not a regular expression ({error})") from None
     if not regex.groups:
         raise UserError(f"--patient_regex {pattern}: has no group; put the patient's part in brackets: '(sub-[0-9]+)'")
+    return regex
+
+
+def _by_regex(pattern: str | None, files: list[Path], root: Path) -> PatientOf:
+    if not pattern:
+        return lambda path: None
+    regex = patient_regex(pattern)
 
     def patient_of(path: Path) -> str | None:
         match = regex.search(path.relative_to(root).as_posix())

@@ -22,7 +22,7 @@ def make_phantom(opt: Namespace) -> "PhantomSummary":
     from duiit.data.phantom import PhantomSpec, write_phantom
     from duiit.util.progress import track
 
-    values = {k: v for k, v in vars(opt).items() if k not in ("output", "force")}
+    values = {k: v for k, v in vars(opt).items() if k not in ("output", "force", "words")}
     return write_phantom(opt.output, PhantomSpec(**values),
                          lambda items, total, description: track(items, description, total), opt.force)
 

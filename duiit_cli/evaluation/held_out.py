@@ -37,8 +37,9 @@ def test(opt: Namespace) -> int:
     """Tests the run that `opt` names. Returns 0."""
     if plain_testing.is_needed(opt):
         return plain_testing.test(opt)
-    write_results(create_dataset(opt).dataset, load_tested(opt), opt,
-              Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}")
+    model = load_tested(opt)                        # before its images are read, which may take long
+    write_results(create_dataset(opt).dataset, model, opt,
+                  Path(opt.results_dir) / opt.name / f"{opt.phase}_{opt.epoch}")
     return 0
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing import resampling, transforms
-from duiit.data.preparing.intensity import ct_window, fixed_windows
+from duiit.data.preparing.intensity import ct_window
 from duiit.data.readers.slice import Scan, Slice
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
@@ -41,7 +41,9 @@ NOT_FETCHED = ("the Inception weights are not here; --metrics fid,kid,is fetches
 def evaluate(opt: Namespace) -> int:
     """Exit status 0, or 2 where a metric that was asked for (by name, or by --fid_weights) is not among the figures."""
     opt.target = opt.target or "ct"
-    fixed_windows(opt)                                      # a wrong one is told before anything is read
+    for side in SIDES:
+        if not Path(getattr(opt, side)).exists():
+            raise UserError(f"--{side} {getattr(opt, side)}: no such folder")
     return Evaluation(opt).go()
 
 
@@ -49,12 +51,12 @@ class Evaluation:
     def __init__(self, opt: Namespace) -> None:
         self.opt = opt
         self.left_out: dict[str, str] = {}              # {metric: why}
-        self.scans = {side: self._find(side) for side in SIDES}
         self.metrics = opt.asked or self._all_that_can_be_had()
-        self.masks = mask_index(opt.mask, opt) if opt.mask else None
         self.model: Any = load_model(opt, "predictor") if set(OF_A_RUN) & set(self.metrics) else None
         self.collectors: dict[str, list[FeatureCollector]] = {side: [] for side in SIDES}
         self._prepare_networks()
+        self.scans = {side: self._find(side) for side in SIDES}
+        self.masks = mask_index(opt.mask, opt) if opt.mask else None
         self.fidelity = LabelFidelity(opt, self.model) if "label_fidelity" in self.metrics else None
         self.counts = {side: {"scans": len(self.scans[side]), "images": 0, "left_out": 0} for side in SIDES}
 
@@ -64,10 +66,7 @@ class Evaluation:
         if side == "real":
             vars(opt).update({key: value for key, value in opt.run_tables.items()
                               if value is not None and getattr(opt, key) is None})
-        folder = Path(getattr(opt, side))
-        if not folder.exists():
-            raise UserError(f"--{side} {folder}: no such folder")
-        return loader_of(opt.target).find_scans(folder, opt)
+        return loader_of(opt.target).find_scans(Path(getattr(opt, side)), opt)
 
     def _all_that_can_be_had(self) -> tuple[str, ...]:
         opt = self.opt

@@ -21,7 +21,7 @@ from duiit.models import create_model, networks
 from duiit.models.networks import architecture
 from duiit.options import run_file
 from duiit.options.import_options import networks_in
-from duiit.util import checkpoint
+from duiit.util import checkpoint, provenance
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder
 from duiit.util.version import __version__
@@ -41,6 +41,7 @@ def import_networks(opt: Namespace) -> int:
         taken = _networks(opt, files, states, folder)
         _describe_data(opt, folder)
         run_file.write(folder, _options(opt), __version__)
+        provenance.note(folder, "import", opt.words)
     left = sorted(set(files) - set(taken))
     if left:
         log.warning("left aside, since --model %s has none of that name: %s", opt.model, ", ".join(left))

@@ -20,11 +20,12 @@ from duiit.data.readers.labels import WRITTEN
 from duiit.data.readers.slice import HU, Label, Scan, Slice
 from duiit.data.writing.dicom import SeriesIdentity, write_dicom
 from duiit.data.writing.images import write_scan
+from duiit.models import find_model_using_name
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder, write_csv
 from duiit.util.progress import track
 from duiit.util.version import __version__
-from duiit_cli.inference.networks import load_model, read, target_intensity, translate
+from duiit_cli.inference.networks import load_model, read, refuse_without, target_intensity, translate
 
 log = logging.getLogger(__name__)
 Writer = Callable[[Path, Scan, list[Slice], list[np.ndarray]], list[tuple[str, str, Label]]]
@@ -34,11 +35,12 @@ VOLUMES = ("nifti", "dicom")        # formats that hold a scan whole, empty slic
 
 def translate_scans(opt: Namespace, model: Any = None) -> None:
     """What `duiit translate` does. model: the run's, where it is loaded already."""
-    source = source_of(opt)
-    scans = loader_of(source).find_scans(Path(opt.input), opt)
-    model = model or load_model(opt, "translator")
-    net, intensity = model.translator(source), target_intensity(opt)
+    refuse_without(model or find_model_using_name(opt.model), "translator", opt)
+    source, intensity = source_of(opt), target_intensity(opt)
     write = writer_of(opt, intensity)
+    model = model or load_model(opt, "translator")
+    net = model.translator(source)
+    scans = loader_of(source).find_scans(Path(opt.input), opt)
     rows: list[tuple[str, str, Label]] = []
     with atomic_folder(opt.output, opt.force) as folder:
         for scan in track(scans, f"translating {source}", total=len(scans)):

@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Self
 
-from duiit.data import CustomDatasetDataLoader, create_dataset
-from duiit.models import create_model
+from duiit.data import CustomDatasetDataLoader, create_dataset, splits
+from duiit.models import create_model, find_model_using_name
 from duiit.models.base_model import BaseModel
-from duiit.options import run_file
-from duiit.util import checkpoint, distributed
+from duiit.options import TrainOptions, run_file
+from duiit.util import checkpoint, distributed, provenance
 from duiit.util.errors import UserError
 from duiit.util.files import write_text
 from duiit.util.logs import log_to_file, setup_logging
@@ -34,6 +34,7 @@ from duiit_cli.training.resume import refuse_other_data, starting_point
 from duiit_cli.training.run_folder import claimed
 
 log = logging.getLogger(__name__)
+MADE_OF_OTHERS = {"gpu_ids"}        # what --device comes to
 
 
 def train(opt: Namespace) -> int:
@@ -51,6 +52,8 @@ def _train(opt: Namespace, folder: Path) -> int:
     state = checkpoint.load(path) if path else None
     at = opt.checkpoints_dir, opt.name
     recorded = (run_file.read(*at), run_file.read_facts(*at)) if path else None
+    kind = find_model_using_name(opt.model)
+    distributed.from_main(lambda: kind.check_files(opt))        # before the data, which may take long
     checkpoint.seed_everything(opt.seed)
     dataset = distributed.first_here(lambda: create_dataset(opt))
     if state and recorded:
@@ -64,6 +67,9 @@ def _train(opt: Namespace, folder: Path) -> int:
         return _run(opt, folder, dataset, model, states, state)
     run_file.write(folder, opt, __version__)
     write_text(folder / "train_opt.txt", _readable(opt))
+    provenance.note(folder, "train", opt.words, opt.device, resumed_at_step=state["steps"] if state else None,
+                    processes=distributed.ranks(), split_sha256=provenance.digest_of(folder / splits.NAME),
+                    images=len(dataset))
     handler = log_to_file(folder / "train.log")
     try:
         return _run(opt, folder, dataset, model, states, state)
@@ -79,9 +85,16 @@ def _run(opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: 
 
 
 def _readable(opt: Namespace) -> str:
-    values = {k: v for k, v in {**vars(opt), **opt.facts.said()}.items() if k != "facts"}
+    """Every option and fact, a line each; what is not the model's default has that beside it, as in the toolkit."""
+    defaults = TrainOptions().defaults_of(vars(opt))
+    values = {k: v for k, v in {**vars(opt), **opt.facts.said()}.items() if k not in ("facts", *run_file.OF_THE_CALL)}
     width = max(map(len, values))
-    return "".join(f"{k:>{width}}: {v}\n" for k, v in sorted(values.items()))
+
+    def told(name: str) -> str:
+        same = name not in defaults or name in MADE_OF_OTHERS or values[name] == defaults[name]
+        return "" if same else f"    [default: {defaults[name]}]"
+
+    return "".join(f"{k:>{width}}: {v}{told(k)}\n" for k, v in sorted(values.items()))
 
 
 @contextmanager

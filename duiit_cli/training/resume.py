@@ -1,4 +1,5 @@
 """Where a run begins: anew, from weights alone, or from a training state, and then only as the run that it was."""
+import glob
 import logging
 from argparse import Namespace
 from collections.abc import Mapping
@@ -30,6 +31,10 @@ def starting_point(opt: Namespace, folder: Path, states: StateFiles) -> tuple[Pa
     recorded = run_file.read(opt.checkpoints_dir, opt.name)
     differing = changed(opt, recorded)
     if opt.epoch != "latest" or opt.load_iter or "epoch_count" in differing:
+        suffix = f"iter_{opt.load_iter}" if opt.load_iter else opt.epoch
+        if not any(folder.glob(f"{glob.escape(suffix)}_net_*.pth")):
+            raise UserError(f"{folder}: holds no weights {suffix}_net_*.pth; --epoch and --load_iter take those that "
+                            "are there")
         log.info("starting from weights alone, with a new schedule")
         return None, True
     path = states.newest()

@@ -78,6 +78,14 @@ def check_crop(opt: Namespace) -> None:
         networks.check_predictor_size(opt.crop_size, opt.crop_size, opt.batch_size)
 
 
+def check_weights(opt: Namespace) -> None:
+    """Raises UserError where --weights_P names no weights that the predictor could start from. Those of ImageNet are
+    fetched at this point, if they are not here yet."""
+    if opt.isTrain and not opt.continue_train and opt.weights_P is not None:
+        with own_random_numbers(opt):
+            networks.define_P(opt.netP, opt.output_nc, weights=opt.weights_P)
+
+
 @torch.no_grad()
 def validate(net: torch.nn.Module, dataset: Iterable[Mapping[str, Any]], task: str,
              device: torch.device) -> dict[str, float]:

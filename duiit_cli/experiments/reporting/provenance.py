@@ -7,7 +7,7 @@ from typing import Any
 
 from duiit.options import presets
 from duiit.options.train_options import MAY_CHANGE
-from duiit.util import plugins, trust
+from duiit.util import plugins, provenance, trust
 from duiit.util.errors import UserError
 from duiit.util.problems import counted
 from duiit_cli.experiments.reporting import page
@@ -95,13 +95,13 @@ def _defaults(found: Mapping[str, Any]) -> dict[str, Any] | None:
     in a folder that neither this call nor the user's list names: a report of somebody's experiment runs no programs."""
     from duiit.options import TrainOptions  # late: it imports torch
 
-    folder, in_use = found.get("plugins") or plugins.in_use(), plugins.in_use()
-    argv = [f"--{key}={found[key]}" for key in ("model", "dataset_mode") if found.get(key)]
-    argv += [f"--plugins={folder}"] if folder else []
+    folder = found.get("plugins")
     try:
-        if folder not in ("", in_use) and not trust.is_trusted(folder):
-            return None
-        return TrainOptions().declare(argv).defaults()
+        if folder and folder != plugins.in_use():
+            if not trust.is_trusted(folder):
+                return None
+            plugins.use(folder)
+        return TrainOptions().defaults_of(found)
     except UserError:
         return None
 
@@ -163,6 +163,8 @@ def made_with(experiment: Experiment) -> list[str]:
             f", {counted(threads, 'thread')}" if threads else "")
         found[key] = found.get(key, 0) + 1
     lines = [key if len(found) == 1 else f"{counted(n, 'cell')}: {key}" for key, n in found.items()]
+    noted = provenance.read(experiment.folder)
+    lines += [provenance.in_words(noted[-1])] if noted else []
     ended = sorted(str(c.record["finished"]) for c in cells if c.record.get("finished"))
     lines.append(f"begun {experiment.created or 'at a time not told'}, with DUIIT "
                  f"{experiment.version or 'of a version not told'}"

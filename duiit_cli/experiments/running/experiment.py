@@ -13,7 +13,7 @@ from typing import Any
 from duiit.models.networks import feature_networks
 from duiit.options import ExperimentOptions, presets
 from duiit.options.parsing import OptionParser, as_words, option_actions
-from duiit.util import run_lock, trust
+from duiit.util import provenance, run_lock, trust
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.version import __version__
@@ -38,8 +38,10 @@ def experiment(opt: Namespace) -> int:
         raise UserError(f"--output {opt.output}: holds no experiment to report on")
     if opt.report_only:
         return _report(opt, 0)
-    opt = _taken_up(opt, before)
+    words, opt = opt.words, _taken_up(opt, before)
+    opt.words = words
     sources = plan.sources_of(opt)
+    _judge(opt, root, methods.choose(opt.methods, sources, opt.dataroot, opt.target)[0])
     survey = Survey(opt)
     labelled = [s for s in sources if survey.labelled(s)]
     chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
@@ -47,7 +49,6 @@ def experiment(opt: Namespace) -> int:
         chosen = [m for m in chosen if not m.choose]
     for line in refused:
         log.warning("%s", line)
-    _check_files(opt, root, chosen)
     parts = plan.check_split(opt, survey)
     whole = plan.Plan(opt, chosen)
     whole.check()
@@ -111,6 +112,15 @@ def _lasting(opt: Namespace) -> dict[str, Any]:
     return given
 
 
+def _judge(opt: Namespace, root: Path, wanted: Sequence[methods.Method]) -> None:
+    """Raises UserError for what is wrong whatever the data are, before any of them is looked at. wanted: the methods
+    as if every image had a label."""
+    _check_files(opt, root, wanted)
+    if opt.executor == "slurm":
+        execution.ClusterJobs(root, "slurm", opt.slurm)
+    plan.Plan(Namespace(**{**vars(opt), "splits": 1}), wanted).check()
+
+
 def _check_files(opt: Namespace, root: Path, chosen: Sequence[methods.Method]) -> None:
     """What would be missed only after hours, or spoil the data. Raises UserError."""
     dataroot = Path(opt.dataroot).resolve()
@@ -139,6 +149,7 @@ def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], bef
         whole.write()
         _write_settings(opt, chosen, root, survey)
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
+        provenance.note(root, "experiment", opt.words, parts_to_do=len(todo))
         execution.clear_damaged(root, todo)
         try:
             with _signals_are_ctrl_c():

@@ -9,7 +9,6 @@ import json
 import logging
 import math
 import os
-import platform
 import shutil
 import sys
 import threading
@@ -22,7 +21,6 @@ from typing import Any
 
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
-from duiit.util.version import __version__
 from duiit_cli.experiments.planning import plan
 
 log = logging.getLogger(__name__)
@@ -166,20 +164,18 @@ def _finish_start(root: str | PathLike[str], task: plan.Task) -> dict[str, Any]:
 
 def _facts(root: str | PathLike[str], task: plan.Task, began: float) -> dict[str, Any]:
     """What the report says of how the task was done, and on what."""
-    import numpy
-    import scipy
     import torch
-    import torchvision
+
+    from duiit.util import provenance
 
     values = dict(w.removeprefix("--").partition("=")[::2] for w in task.words)
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     ended = datetime.now(UTC).isoformat(timespec="seconds")
-    packages = {p.__name__: str(p.__version__) for p in (torch, torchvision, numpy, scipy)}
     return {"title": task.about["title"], "split": task.split, "seed": int(values.get("seed", 0)),
             "split_seed": int(values.get("split_seed", 0)), "finished": ended,
-            "seconds": round(time.monotonic() - began, 1), "device": cuda or platform.processor() or "cpu",
+            "seconds": round(time.monotonic() - began, 1), "device": cuda or provenance.processor(),
             "threads": torch.get_num_threads(), "commands": [f"duiit {' '.join(task.words)}"] if task.words else [],
-            "versions": {"duiit": __version__, "python": platform.python_version(), **packages}}
+            "versions": {k: v for k, v in provenance.versions().items() if v}}
 
 
 def _tidy(folder: Path) -> None:
