@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from duiit.util.errors import UserError
-from duiit.util.files import write_csv
+from duiit.util.files import text_of_cell, write_csv
 
 NAME = "split.csv"
 PARTS = ("train", "val", "test")
@@ -136,7 +136,7 @@ def _table(folder: str | PathLike[str]) -> dict[tuple[str, ...], str]:
     path = Path(folder) / NAME
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:          # a spreadsheet may have saved it again
-            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+            header, *lines = [[text_of_cell(c) for c in line] for line in csv.reader(file) if line] or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read ({error}); restore it or start a new run") from None
     if tuple(header) != COLUMNS or any(len(line) != len(COLUMNS) for line in lines):

@@ -30,6 +30,16 @@ def file_name(text: str) -> str:
     return re.sub(r"[^\w.-]+", "_", text).lstrip(".") or "_"
 
 
+def below(folder: str | os.PathLike[str], name: str) -> Path:
+    """The path of `name` under `folder`. Raises UserError for a name that leads elsewhere: a patient's id in a table or
+    a tag of a DICOM file may be any text."""
+    parts = Path(name.replace("\\", "/")).parts
+    if Path(name).is_absolute() or ".." in parts or parts[:1] == ("/",):
+        raise UserError(f"{name}: would be written outside of {folder}; correct the patient's id or the tag that it is "
+                        "made of")
+    return Path(folder, name)
+
+
 def natural_key(name: str | os.PathLike[str]) -> list[Any]:
     """Sort key under which `slice2` comes before `slice10`, folder by folder, whatever the case of the letters."""
     text = str(name)
@@ -124,16 +134,37 @@ def write_json(path: str | os.PathLike[str], value: object) -> None:
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any] | Sequence[Any]],
               header: Sequence[str] | None = None) -> None:
-    """Write rows (mappings or sequences) as a UTF-8 CSV; `header` defaults to the keys of the mappings, in order."""
+    """Write rows (mappings or sequences) as a UTF-8 CSV; `header` defaults to the keys of the mappings, in order.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe (`cell`), which our own readers take off again.
+    """
     rows = list(rows)
     if header is None and rows and isinstance(rows[0], Mapping):
         header = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         if header is not None:
-            writer.writerow(header)
+            writer.writerow(map(cell, header))
         for row in rows:
-            writer.writerow([row.get(key, "") for key in header or ()] if isinstance(row, Mapping) else row)
+            values = [row.get(key, "") for key in header or ()] if isinstance(row, Mapping) else row
+            writer.writerow(map(cell, values))
+
+
+def cell(value: object) -> object:
+    """A value as it stands in a table. Text that begins like a formula (= + - @) gets an apostrophe before it, by which
+    spreadsheets know text: a patient's id or a file's name may have been chosen to run as one. Numbers stay."""
+    if not isinstance(value, str) or not re.match(r"'*[=+\-@\t\r]", value):
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return f"'{value}"
+    return value
+
+
+def text_of_cell(text: str) -> str:
+    """What `cell` was given."""
+    return text[1:] if re.match(r"'+[=+\-@\t\r]", text) else text
 
 
 def remove_temporaries(folder: str | os.PathLike[str]) -> None:

@@ -5,6 +5,7 @@ lines go through the console that also draws the progress bars, so that the two 
 """
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -152,9 +153,14 @@ def log_to_file(path: str | os.PathLike[str]) -> logging.Handler:
         handler = _QuietFileHandler(path, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path} could not be opened for the log: {error.strerror}") from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_Dated("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.getLogger().addHandler(handler)
     return handler
+
+
+class _Dated(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _QuietFileHandler(logging.FileHandler):
@@ -199,6 +205,12 @@ def _write(stream: TextIO | None, line: str) -> None:
     stream.flush()
 
 
+def printable(text: str) -> str:
+    """`text` with control characters spelled out, but for line breaks and tabs: a patient's or a file's name must not
+    move the cursor of a terminal, colour it or write to its clipboard."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
 class _OneLine(logging.Formatter):
     """The bare message; warnings and errors say so in front, and `--verbose` adds who is speaking."""
 
@@ -207,7 +219,7 @@ class _OneLine(logging.Formatter):
         self._verbose = verbose
 
     def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
+        line = printable(super().format(record))
         if record.levelno >= logging.WARNING:
             line = f"{record.levelname.lower()}: {line}"
         elif self._verbose and record.levelno <= logging.DEBUG:

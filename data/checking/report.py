@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from duiit.data.checking.check import as_fingerprint, as_json, check_folder
@@ -15,6 +16,7 @@ from duiit.data.checking.fingerprint import NAME
 from duiit.data.checking.modality_check import Modality
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
+from duiit.util.logs import printable
 from duiit.util.problems import counted
 
 log = logging.getLogger(__name__)
@@ -29,7 +31,7 @@ def check(opt: Namespace) -> int:
     for p in problems:
         colour = "red" if p.level == "error" else "yellow"
         console.print(f"[{colour}]{p.level}[/]: ", end="")
-        console.print(f"{p.where}: {p.reason}; {p.remedy}", markup=False)
+        console.print(printable(f"{p.where}: {p.reason}; {p.remedy}"), markup=False)
     errors = sum(p.level == "error" for p in problems)
     click.echo(f"{counted(errors, 'error')}, {counted(len(problems) - errors, 'warning')}")
     if opt.json:
@@ -54,7 +56,7 @@ def _write_fingerprint(fingerprint: Mapping[str, Any], opt: Namespace) -> None:
 def _table(modalities: Sequence[Modality], opt: Namespace) -> Table:
     table = Table("")
     for m in modalities:
-        table.add_column(m.name, overflow="fold")
+        table.add_column(escape(printable(m.name)), overflow="fold")
     unit = "images" if opt.split_by == "image" else "patients"
     for title, text in (
         ("patients", lambda m: m.patients), ("  in others too", lambda m: len(m.shared_patients) or ""),
@@ -66,7 +68,7 @@ def _table(modalities: Sequence[Modality], opt: Namespace) -> Table:
         ("  labels", _labels), ("  histogram", _histogram),
         (f"train/val/test {unit}", lambda m: "/".join(map(str, m.split.values()))),
     ):
-        cells = [str(text(m)) for m in modalities]
+        cells = [escape(printable(str(text(m)))) for m in modalities]
         if any(cells):
             table.add_row(title, *cells)
     return table

@@ -2,16 +2,19 @@
 import csv
 import io
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from duiit.data.readers.common import reading
 from duiit.util.errors import UserError
+from duiit.util.files import text_of_cell
 
 if TYPE_CHECKING:
     from openpyxl import Workbook
 
 Rows = list[list[str]]
+MAX_BYTES = 256 << 20           # of an Excel table, unpacked; a million rows of ids and ages have 100 MB
 
 
 def read_sheets(path: Path) -> dict[str, Rows]:
@@ -25,12 +28,16 @@ def read_sheets(path: Path) -> dict[str, Rows]:
             return _read_excel(path)
         text = _decode(path.read_bytes())
         rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text, path))
-        return {"": [[_clean(cell) for cell in row] for row in rows]}
+        return {"": [[text_of_cell(_clean(cell)) for cell in row] for row in rows]}
 
 
 def _read_excel(path: Path) -> dict[str, Rows]:
     """Cells that are merged downwards have their value in every row; sideways it stays in the first column."""
     from openpyxl import load_workbook  # late: only for those who have such a table
+    with zipfile.ZipFile(path) as archive:
+        if sum(member.file_size for member in archive.infolist()) > MAX_BYTES:
+            raise UserError(f"{path}: unpacks to more than {MAX_BYTES >> 20} MB, which is no table of labels; save "
+                            "what is needed of it as CSV")
     book = load_workbook(path, data_only=True)
     sheets = {}
     for sheet in book.worksheets:

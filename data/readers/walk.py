@@ -33,7 +33,7 @@ _OTHER_ENDINGS = (*TABLE_ENDINGS, ".xls", ".ods", ".txt", ".md", ".rst", ".json"
                   ".pth", ".pt", ".onnx", ".svg", ".mp4", ".bval", ".bvec", ".mat", ".pkl", ".db")
 
 # Where a header names the file that holds its values: MetaImage's way, and NRRD's.
-_VALUES = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(\S[^\r\n]*?)\s*$", re.IGNORECASE | re.MULTILINE)
+VALUES = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(\S[^\r\n]*?)\s*$", re.IGNORECASE | re.MULTILINE)
 
 _NOT_VISITED = {"mask", "masks", "__macosx"}
 
@@ -64,7 +64,7 @@ def other_half(path: Path) -> Path | None:
     if name.endswith((".mhd", ".nhdr")):
         try:
             with path.open("rb") as file:
-                told = _VALUES.search(file.read(2**16))
+                told = VALUES.search(file.read(2**16))
         except OSError:
             return None
         return _first_file(path.parent / told[1].decode(errors="replace")) if told else None

@@ -25,6 +25,7 @@ from duiit.data.readers.common import notice, reading, stem_of
 from duiit.data.readers.dicom_frames import frame_order, functional_group
 from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.errors import UserError
+from duiit.util.files import below
 
 log = logging.getLogger(__name__)
 
@@ -93,8 +94,9 @@ def write_dicom(folder: Path, scan: Scan, slices: list[Slice], volume: np.ndarra
         ds.update(_instance(names, source, s, pixels))
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        Path(folder, file).parent.mkdir(parents=True, exist_ok=True)
-        ds.save_as(Path(folder, file), enforce_file_format=True)
+        path = below(folder, file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        ds.save_as(path, enforce_file_format=True)
         rows.append((file, patient, s.label))
     return rows
 

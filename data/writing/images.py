@@ -22,6 +22,7 @@ from duiit.data.readers.nifti import to_source_affine, to_source_orientation
 from duiit.data.readers.slice import HU, Geometry, Label, Scan, Slice
 from duiit.data.readers.tiff import TIFF_SPACING, TIFF_SPAN, TIFF_UNIT
 from duiit.util.errors import UserError
+from duiit.util.files import below
 
 ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "npy": ".npy", "nifti": ".nii.gz"}
 INT16 = np.iinfo(np.int16)
@@ -40,7 +41,7 @@ def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice],
         return [_write_nifti(folder, slices, images, intensity)]
     names = _names(folder, scan, slices, ENDINGS[kind])
     for name, image in zip(names, images, strict=True):
-        path = Path(folder, name)
+        path = below(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind == "png":
             Image.fromarray(_display(image)).save(path)
@@ -120,7 +121,7 @@ def _write_nifti(folder: str | PathLike[str], slices: Sequence[Slice], images: S
     name = f"{first.scan}.nii.gz"
     if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
         raise UserError(f"--format nifti: {first.scan} has several channels or mixed sizes; give --format tiff or npy")
-    path = Path(folder, name)
+    path = below(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_nifti(path, *as_volume(slices, images, intensity), intensity.unit)
     return name, first.patient, first.label

@@ -20,7 +20,8 @@ from duiit.data.modality_dataset import loader_of
 from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
-from duiit.util.files import write_csv, write_json
+from duiit.util.files import cell, write_csv, write_json
+from duiit.util.logs import printable
 from duiit.util.progress import track
 from duiit_cli.inference import calibration
 from duiit_cli.inference.calibration import facts_of_scan
@@ -196,6 +197,8 @@ def slice_rows(results: Iterable[Result], opt: Namespace) -> list[dict[str, Any]
 
 
 def print_csv(rows: Sequence[Mapping[str, Any]]) -> None:
+    seen = sys.stdout.isatty()
     writer = csv.DictWriter(sys.stdout, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: cell(printable(v) if seen and isinstance(v, str) else v) for k, v in row.items()})

@@ -8,6 +8,7 @@ from typing import Any
 from duiit.data.splits import PARTS
 from duiit.options.run_file import FACTS
 from duiit.options.run_file import NAME as RUN_FILE
+from duiit.util.files import text_of_cell
 from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.results import Experiment
 
@@ -142,7 +143,8 @@ def _split_of(folder: Path) -> dict[str, dict[str, set[str]]]:
     try:
         with (folder / "split.csv").open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
-                found.setdefault(row["modality"], {}).setdefault(row["split"], set()).add(row["patient"])
+                found.setdefault(row["modality"], {}).setdefault(row["split"], set()).add(
+                    text_of_cell(row["patient"]))
     except (OSError, ValueError, KeyError, csv.Error):
         return {}
     return found

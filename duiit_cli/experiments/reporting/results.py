@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from duiit.util.errors import UserError
+from duiit.util.files import text_of_cell
 
 UNITS = ("by_image", "by_patient")
 FLOOR = "predict_the_mean"
@@ -227,6 +228,8 @@ def predictions(cell: Cell, target: str) -> Any:
     path = cell.folder / "results" / "predictions.csv"
     try:
         table = pd.read_csv(path, dtype={"patient": str, "file": str})
+        for name in ("patient", "file"):
+            table[name] = table[name].map(text_of_cell, na_action="ignore")
         table = table[(table["modality"] == target) & (table["image"] == target)]
         return table[["patient", "file", "slice", "label", "prediction"]].dropna(subset=["label", "prediction"])
     except (OSError, ValueError, KeyError) as error:
