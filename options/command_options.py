@@ -99,7 +99,7 @@ class CommandOptions:
             plugins.use(given.get("plugins"))
             return
         if self.only_shown:
-            raise trust.Untrusted(f"the options of the plug-ins in {folder} are shown with --plugins {folder}")
+            raise trust.Untrusted(f"the options of the plug-ins in {folder}; they are with --plugins {folder}")
         trust.require(folder, named_by)
         if plugins.in_use() != str(Path(folder).resolve()):
             log.info("%s: with the plug-ins in %s, a folder that you trust (duiit trust)", named_by, folder)

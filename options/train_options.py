@@ -102,10 +102,7 @@ class TrainOptions(BaseOptions):
         return opt
 
     def check(self, opt: Namespace) -> None:
-        from duiit.models import find_model_using_name  # late: it imports torch
-
         super().check(opt)
-        find_model_using_name(opt.model).check_options(opt)
         if opt.batch_size % opt.nproc:
             raise UserError(f"--batch_size {opt.batch_size} cannot be divided among {opt.nproc} processes: give a "
                             f"multiple of {opt.nproc}")

@@ -52,8 +52,7 @@ def _train(opt: Namespace, folder: Path) -> int:
     state = checkpoint.load(path) if path else None
     at = opt.checkpoints_dir, opt.name
     recorded = (run_file.read(*at), run_file.read_facts(*at)) if path else None
-    kind = find_model_using_name(opt.model)
-    distributed.from_main(lambda: kind.check_files(opt))        # before the data, which may take long
+    distributed.from_main(lambda: _judge(opt))      # before the data, which may take long
     checkpoint.seed_everything(opt.seed)
     dataset = distributed.first_here(lambda: create_dataset(opt))
     if state and recorded:
@@ -76,6 +75,12 @@ def _train(opt: Namespace, folder: Path) -> int:
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
+
+
+def _judge(opt: Namespace) -> None:
+    kind = find_model_using_name(opt.model)
+    kind.check_options(opt)
+    kind.check_files(opt)
 
 
 def _run(opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: BaseModel, states: StateFiles,

@@ -84,7 +84,7 @@ def test_help_and_completion_import_nothing_that_a_run_names(received, duiit, fo
     words = [str(w) for w in received]
     for command in ("predict", "translate", "train"):
         assert duiit(command, *words, *["--continue_train"] * (command == "train"), "--help") == 0
-        assert f"shown with --plugins {folder}" in capsys.readouterr().out
+        assert f"they are with --plugins {folder}" in capsys.readouterr().out
         complete = BashComplete(cli, {}, "duiit", "_DUIIT_COMPLETE").get_completions
         assert complete([command, *words], "--ver")
         assert [c.value for c in complete([command, *words, "--plugins", str(folder), "--model"], "fo")] == ["foo"]

@@ -14,6 +14,7 @@ from typing import Any
 from duiit.data import splits
 from duiit.data.cross_modality_dataset import modality_folders
 from duiit.data.readers.slice import Scan
+from duiit.models import find_model_using_name
 from duiit.options import TrainOptions, presets
 from duiit.options.parsing import as_words, nearest, option_actions
 from duiit.util.errors import UserError
@@ -208,7 +209,9 @@ class Plan:
                 try:
                     # What a cluster's nodes have this machine need not have.
                     here = ["--device=cpu"] if self.opt.executor == "slurm" else []
-                    self._check_epoch(TrainOptions().parse([*task.words[1:], *here]), task)
+                    opt = TrainOptions().parse([*task.words[1:], *here])
+                    find_model_using_name(opt.model).check_options(opt)
+                    self._check_epoch(opt, task)
                 except UserError as error:
                     raise UserError(f"method {task.name}: {error}") from None
         self._refuse_another()

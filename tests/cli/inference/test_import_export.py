@@ -103,7 +103,8 @@ def test_import_recognises_and_translates(tmp_path, capsys, duiit, upstream, pho
 def test_imported_files_are_the_toolkits(duiit, upstream, runs):
     assert duiit("import", "--from", upstream, "--checkpoints_dir", runs, "--name", "in", "--device", "cpu") == 0
     assert {p.name for p in (runs / "in").iterdir()} == {
-        "train_opt.json", "facts.json", *(f"latest_net_{n}.pth" for n in ("G_A", "G_B", "D_A", "D_B"))}
+        "train_opt.json", "facts.json", "provenance.json",
+        *(f"latest_net_{n}.pth" for n in ("G_A", "G_B", "D_A", "D_B"))}
     for name in ("G_A", "G_B", "D_A", "D_B"):
         one, other = (torch.load(f / f"latest_net_{name}.pth", weights_only=True) for f in (upstream, runs / "in"))
         assert list(one) == list(other)

@@ -125,7 +125,7 @@ def test_cyclegan_and_duiit_differ_in_the_coupling_alone():
     cycle, duiit = (TrainOptions().parse(["--dataroot", "d", "--device", "cpu", "--preset", n])
                     for n in ("cyclegan_mri", "duiit_mri"))
     shared = set(vars(cycle)) & set(vars(duiit))
-    assert {k for k in shared if getattr(cycle, k) != getattr(duiit, k)} <= {"model", "preset"}
+    assert {k for k in shared if getattr(cycle, k) != getattr(duiit, k)} <= {"model", "preset", "words"}
 
 
 def test_every_methods_file_says_its_command():
