@@ -13,7 +13,7 @@ import numpy as np
 from duiit.data.modality_dataset import loader_of
 from duiit.data.preparing.transforms import blend_neighbours
 from duiit.options import TestOptions
-from duiit_cli.evaluation.held_out import Truth
+from duiit_cli.evaluation.truth import Truth
 from duiit_cli.inference.networks import load_model, read, target_intensity, translate
 
 

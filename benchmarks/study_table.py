@@ -16,16 +16,18 @@ from duiit_cli.main import main as duiit
 
 PARTS = ("train", "val", "test")
 # Errors in years and years², image errors in HU or grey levels of 255 (mae) and dB (psnr), times in seconds. fidelity:
-# how well the split's PURE network reads the label from translated images. ventricles: of held-out source patients, in
-# years' worth (bias, sd) and shares of the patients (off by more than 5 or 10 years).
+# how well the split's PURE network reads the label from translated images, by image. paired: errors against the true
+# image, within the window that was trained on, over what `paired_over` says. ventricles: of held-out source patients,
+# in years' worth (bias, sd) and shares of the patients (off by more than 5 or 10 years).
 CELL = ("mse_patient", "mse_image", "mae_patient", "mae_image", "validation_mse_patient", "chosen",
         "floor_mse_patient", "floor_mse_image", "floor_mae_patient", "floor_mae_image",
         *(f"{p}_{what}" for p in PARTS for what in ("patients", "images")), "extra_images",
         *(f"fidelity_{part}_{m}" for part in ("held_out", "trained_on") for m in ("n", "mae", "r")),
         "paired_n", "paired_mae", "paired_psnr", "paired_ssim", "fd_predictor",
         "ventricles_patients", "ventricles_slope", "ventricles_bias", "ventricles_sd", "ventricles_off_5",
-        "ventricles_off_10", "seconds", "translator_seconds", "settings")
-WORDS = {"method", "chosen", "settings"}            # columns that hold no numbers
+        "ventricles_off_10", "seconds", "translator_seconds", "settings", "paired_over")
+WORDS = {"method", "chosen", "settings", "paired_over"}             # columns that hold no numbers
+SINCE = {"paired_over": "whole image"}              # columns that earlier tables have not, and what holds for these
 DASH = "–"
 
 
@@ -38,11 +40,12 @@ def read(path, columns, settings=None, words=()):
             rows, found = list(reader), reader.fieldnames
     except FileNotFoundError:
         return []
-    if tuple(found or ()) != tuple(columns):
+    if tuple(found or ()) not in (tuple(columns), tuple(c for c in columns if c not in SINCE)):
         raise UserError(f"--table {path}: its columns are not those of this study; give another file")
     if settings and any(r["settings"] != settings for r in rows):
         raise UserError(f"--table {path}: holds cells of other sizes, patients or preset than these; give another file")
-    return [{k: v if k in WORDS or k in words else _number(v) for k, v in r.items()} for r in rows]
+    rows = [{**SINCE, **r} for r in rows]
+    return [{k: r[k] if k in WORDS or k in words else _number(r[k]) for k in columns} for r in rows]
 
 
 def _number(text):
@@ -105,7 +108,7 @@ def rows_of(folder, settings):
         validation = cell.record.get("validation", {}).get("by_patient", {})
         row = {**dict.fromkeys(CELL), "method": name, "extra_images": cell.counts.get("extra_images"),
                "chosen": cell.record.get("chosen", ""), "validation_mse_patient": validation.get("mse"),
-               "seconds": cell.record.get("seconds"), "settings": settings}
+               "seconds": cell.record.get("seconds"), "settings": settings, "paired_over": ""}
         for unit in ("patient", "image"):
             errors, floor = cell.errors[f"by_{unit}"], cell.floor[f"by_{unit}"]
             for metric in ("mse", "mae"):
@@ -122,16 +125,33 @@ def _of_translator(experiment, name):
     found = next(iter(quality["sources"].values()))
     row = {"fd_predictor": found["distribution"].get("fd_predictor")}
     for part, errors in found["label_fidelity"].items():
-        row |= {f"fidelity_{part}_{ours}": errors.get(theirs)
+        row |= {f"fidelity_{part}_{ours}": errors.get("by_image", errors).get(theirs)
                 for ours, theirs in (("n", "n"), ("mae", "mae"), ("r", "pearson_r"))}
-    for name_there, value in found["paired"].items():
-        row[f"paired_{name_there.partition('_')[0]}"] = value
+    row |= _against_truth(found["paired"])
     widths = found.get("ventricles", {}).get("held_out", {})
     row |= {f"ventricles_{ours}": widths.get(theirs) for ours, theirs in (
         ("patients", "patients"), ("slope", "slope"), ("bias", "bias_label"), ("sd", "sd_label"), ("off_5", "off_5"),
         ("off_10", "off_10"))}
     record = experiment.folder / "translators" / name / "split_00" / "translator.json"
     return row | {"translator_seconds": json.loads(record.read_text(encoding="utf-8")).get("seconds")}
+
+
+def _against_truth(paired):
+    """Within the window where there is one: beyond it, nothing could be made."""
+    if not paired:
+        return {}
+    if "mask" not in paired:                    # an earlier version's, which knew no mask
+        return {**SINCE, **{f"paired_{name.partition('_')[0]}": value for name, value in paired.items()}}
+    ending = "_in_window" if paired.get("window") else ""
+    found = {name: next((v["mean"] for k, v in paired.items() if k.startswith(name) and k.endswith(ending)), None)
+             for name in ("mae", "psnr", "ssim")}
+    return {"paired_n": paired["n"]["images"], "paired_over": paired["mask"],
+            **{f"paired_{name}": value for name, value in found.items()}}
+
+
+def over(rows):
+    """What the errors against the true images were taken over, for the head of a table: `whole image`."""
+    return " or ".join(sorted({r["paired_over"] for r in rows if r["paired_mae"] is not None and r["paired_over"]}))
 
 
 # -- in words ----------------------------------------------------------------------------------------------------

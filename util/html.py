@@ -93,6 +93,10 @@ class HTML:
         grid.add(tbody([tr([td(_cell(value), cls=_align(_is_number(value))) for value in line]) for line in lines]))
         self._sections[-1].append(div(grid, cls="scroll").render(pretty=False))
 
+    def append(self, other: "HTML") -> None:
+        """Put all that `other`, a page of the same folder, holds so far below what is here."""
+        self._sections += other._sections
+
     def free_stem(self, stem: str) -> str:
         """`stem`, or `stem_2` and so on if images were already named so: none may replace another's."""
         free, number = stem, 1

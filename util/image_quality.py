@@ -69,16 +69,16 @@ class FeatureCollector:
     @torch.no_grad()
     def _flush(self) -> None:
         values, logits = self.network.extract(torch.stack(self._waiting).to(self.network.device))
-        self._values.append(values.cpu().double())
-        self._logits += [] if logits is None else [logits.cpu().double()]
+        self._values.append(values.cpu())       # in the network's own precision, half as large
+        self._logits += [] if logits is None else [logits.cpu()]
         self._waiting = []
 
     def features(self) -> Features:
         """Features of all images so far."""
         if self._waiting:
             self._flush()
-        values = torch.cat(self._values) if self._values else torch.zeros(0, 1, dtype=torch.float64)
-        return Features(self.network.name, values, torch.cat(self._logits) if self._logits else None)
+        values = torch.cat(self._values).double() if self._values else torch.zeros(0, 1, dtype=torch.float64)
+        return Features(self.network.name, values, torch.cat(self._logits).double() if self._logits else None)
 
 
 def features_of(images: Iterable[np.ndarray | torch.Tensor], network: FeatureNetwork, batch_size: int = 16) -> Features:

@@ -1,10 +1,9 @@
-"""How wrong predictions and images are. Plain functions on arrays; missing labels are the caller's to leave out."""
+"""How wrong predictions are. Plain functions on arrays; missing labels are the caller's to leave out."""
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from scipy import stats
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 Group = TypeVar("Group", bound=Hashable)
 Values = Sequence[Any] | np.ndarray         # numbers, or the names of classes
@@ -68,13 +67,3 @@ def by_group(values: Iterable[Any], groups: Iterable[Group]) -> dict[Group, Any]
         members.setdefault(group, []).append(value)
     means = {group: np.mean(v, axis=0) for group, v in members.items()}
     return {group: m if m.ndim else float(m) for group, m in means.items()}
-
-
-def image_errors(image: np.ndarray, truth: np.ndarray, data_range: float) -> dict[str, float]:
-    """Two images (H, W) in the same unit -> {mae, psnr (dB), ssim}; data_range: width of the values' range."""
-    mae = float(np.mean(np.abs(image - truth)))
-    identical = not np.any(image != truth)
-    window = min(7, min(image.shape) - (1 - min(image.shape) % 2))          # SSIM's window is odd and fits the image
-    return {"mae": mae, "psnr": float("inf") if identical else
-            float(peak_signal_noise_ratio(truth, image, data_range=data_range)),
-            "ssim": float(structural_similarity(truth, image, data_range=data_range, win_size=window))}

@@ -5,7 +5,7 @@ The table alone is enough to go on with: what stands in it is never run again, o
 from statistics import mean
 
 import study_table
-from study_table import DASH, grid, mean_sd, p_value
+from study_table import DASH, grid, mean_sd, over, p_value
 
 from duiit.util import statistics
 from duiit_cli.experiments.reporting.results import Experiment
@@ -124,7 +124,8 @@ def _translators(rows):
         return []
     columns = {"label read from held-out images: MAE (years)": "fidelity_held_out_mae", "r": "fidelity_held_out_r",
                "from trained-on images: MAE (years)": "fidelity_trained_on_mae",
-               "r, trained on": "fidelity_trained_on_r", "MAE against the true T1 (of 255)": "paired_mae",
+               "r, trained on": "fidelity_trained_on_r",
+               f"MAE against the true T1 (of 255), {over(rows)}": "paired_mae",
                "PSNR (dB)": "paired_psnr", "SSIM": "paired_ssim", "`fd_predictor`": "fd_predictor"}
     lines = [["images", *columns]]
     lines += [[NAMES.get(m, m).removeprefix("+ "), *(mean_sd(_values(rows, m, c).values()) for c in columns.values())]

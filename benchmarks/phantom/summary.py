@@ -2,7 +2,7 @@
 import operator
 from statistics import mean
 
-from study_table import DASH, grid, mean_sd, p_value
+from study_table import DASH, grid, mean_sd, over, p_value
 
 from duiit.util import statistics
 
@@ -96,14 +96,14 @@ def _wins(rows, method):
 
 
 TRANSLATIONS = {"label read from held-out images: r": "fidelity_held_out_r", "MAE (years)": "fidelity_held_out_mae",
-                "against the true CT: MAE (HU)": "paired_mae", "SSIM": "paired_ssim",
+                "against the true CT, {over}: MAE (HU)": "paired_mae", "SSIM": "paired_ssim",
                 "ventricles: slope": "ventricles_slope", "bias (years' worth)": "ventricles_bias",
                 "sd": "ventricles_sd", "off by more than 5": "ventricles_off_5", "than 10": "ventricles_off_10"}
 
 
 def _translators(rows):
     own = [m for m in NAMES if any(r["method"] == m and r["paired_mae"] is not None for r in rows)]
-    lines = [["images", "phantoms", *TRANSLATIONS]]
+    lines = [["images", "phantoms", *(title.format(over=over(rows)) for title in TRANSLATIONS)]]
     for method in own:
         columns = [_values(rows, method, c) for c in TRANSLATIONS.values()]
         lines.append([NAMES[method].removeprefix("+ "), str(len(_values(rows, method, "paired_mae"))),

@@ -1,36 +1,36 @@
 """What `duiit test` does: held-out images through the run's networks, scored and shown.
 
 metrics.json: `predictor` (errors on real target images, by image and by patient, beside those of always answering the
-training mean), `label_fidelity` (the predictor's errors on translated images), `images` (translated against the true
-target image, where that is known). predictions.csv: one row an image.
+training mean), `label_fidelity` (the predictor's errors on XX. predictions.csv: one row an image.
 """
 import logging
+import math
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from duiit.data import create_dataset, readers
+from duiit.data import create_dataset
 from duiit.data.preparing.cohort import Row
-from duiit.data.preparing.resampling import UnknownSpacing
-from duiit.data.readers.common import stem_of
-from duiit.data.readers.slice import HU, Label
 from duiit.data.readers.walk import NUMPY_ENDINGS, VOLUME_ENDINGS
 from duiit.models import find_model_using_name
-from duiit.util import metrics
 from duiit.util.errors import UserError
 from duiit.util.files import atomic_folder, write_csv, write_json
 from duiit.util.html import HTML
+from duiit.util.problems import counted
 from duiit.util.progress import track
 from duiit.util.visualizer import save_images
 from duiit_cli.evaluation import plugin_runs as plain_testing
-from duiit_cli.inference.networks import load_model, read, target_intensity, translate
+from duiit_cli.evaluation.label_errors import Errors, errors_of_constant, label_errors, named
+from duiit_cli.evaluation.scan_errors import errors_in, in_words
+from duiit_cli.evaluation.truth import TranslationErrors, Truth
+from duiit_cli.inference.networks import in_batches, load_model, translate
 from duiit_cli.inference.scan_answers import slice_answers
 
 log = logging.getLogger(__name__)
+NO_ERRORS: Errors = {"by_image": {}, "by_patient": {}}
 
 
 def test(opt: Namespace) -> int:
@@ -68,15 +68,16 @@ class Test:
 
     def go(self, folder: Path) -> Iterator[str]:
         """Fills `folder`; returns lines that sum it up."""
+        pictures = HTML(folder, "")                         # below the tables, which are known at the end
         if self.predicts:
             self._target()
-        translates = hasattr(self.model, "translator")      # a model may learn from sources and translate none
-        translated = [self._source(s) for s in self.dataset.sources] if translates else []
+        if hasattr(self.model, "translator"):               # a model may learn from sources and translate none
+            for source in self.dataset.sources:
+                self._source(source, pictures)
         if not self.rows:
             raise UserError(f"--phase {self.opt.phase}: no image of {self.opt.name} is in this part of the split")
         self._tables()
-        for show in translated:
-            show()
+        self.page.append(pictures)
         write_json(folder / "metrics.json", self.report)
         write_csv(folder / "predictions.csv", self.rows)
         self.page.save()
@@ -87,96 +88,86 @@ class Test:
     def _target(self) -> None:
         target = self.dataset.target
         member, rows = self.dataset.members[target], self.dataset.target_part(self.opt.phase)
-        answers = self._answers([member.cohort.image(r) for r in rows])
+        answers: list[Any] = []
+        for some in in_batches(rows, self.opt.batch_size):
+            answers += self._answers([member.cohort.image(r) for r in some])
         self._record(target, target, rows, answers)
         self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
 
-    def _answers(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """(N,) labels, or (N, K) class probabilities."""
-        return slice_answers(self.model.predictor(), images, self.opt, self.model.device)
+    def _answers(self, images: Sequence[np.ndarray]) -> list[Any]:
+        """A label an image, or class probabilities (K,)."""
+        return list(slice_answers(self.model.predictor(), images, self.opt, self.model.device))
 
     def _record(self, modality: str, seen_as: str, rows: Sequence[Row], answers: Iterable[Any]) -> None:
         for row, answer in zip(rows, answers, strict=True):
-            names = self.opt.facts.classes if _is_class(answer) else ()
+            names = self.opt.facts.classes if np.ndim(answer) else ()
             chances = {f"p_{c}": float(p) for c, p in zip(names, answer, strict=True)} if names else {}
             self.rows.append({"modality": modality, "image": seen_as, "patient": row.patient, "file": row.file,
                               "slice": row.index + 1, "label": row.label,
-                              "prediction": self._prediction_of(answer), **chances})
+                              "prediction": named(answer, self.opt), **chances})
 
-    def _prediction_of(self, answer: Any) -> float | str | None:
-        """A number, or the name of the likeliest class; None where nothing was asked."""
-        if answer is None:
-            return None
-        return self.opt.facts.classes[int(np.argmax(answer))] if _is_class(answer) else float(answer)
+    def _errors(self, rows: Sequence[Row], answers: Iterable[Any]) -> Errors:
+        known = [(a, r.label, r.patient) for r, a in zip(rows, answers, strict=True) if r.label is not None]
+        return label_errors(*(list(column) for column in zip(*known, strict=True)), self.opt) if known else NO_ERRORS
 
-    def _errors(self, rows: Sequence[Row], answers: Iterable[Any]) -> dict[str, dict[str, Any]]:
-        known = [(r, a) for r, a in zip(rows, answers, strict=True) if r.label is not None]
-        labels, answers, patients = [r.label for r, _ in known], [a for _, a in known], [r.patient for r, _ in known]
-        means = metrics.by_group(answers, patients)
-        if self.opt.task == "classification":
-            # A patient whose images have different classes has none of their own.
-            of = {p: {lb for lb, q in zip(labels, patients, strict=True) if q == p} for p in means}
-            whole = [p for p in means if len(of[p]) == 1]
-            return {"by_image": self._class_errors(answers, labels),
-                    "by_patient": self._class_errors([means[p] for p in whole], [next(iter(of[p])) for p in whole])}
-        truths = metrics.by_group(labels, patients)
-        return {"by_image": metrics.regression_errors(answers, labels),
-                "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
-
-    def _class_errors(self, chances: Sequence[np.ndarray], labels: Sequence[Label]) -> dict[str, Any]:
-        predicted = [self._prediction_of(c) for c in chances]
-        return metrics.classification_errors(predicted, labels, chances, self.opt.facts.classes)
-
-    def _floor(self, rows: Sequence[Row]) -> dict[str, Any]:
+    def _floor(self, rows: Sequence[Row]) -> dict[str, Errors]:
         """Always answering what the target's training images have on average (or most often)."""
         training = [r.label for r in self.dataset.target_part("train") if r.label is not None]
-        if not training:
-            return {}
+        known = [r for r in rows if r.label is not None]
+        if not training or not known:
+            return {"predict_the_mean": NO_ERRORS} if training else {}
         if self.opt.task == "classification":
             constant = np.asarray([training.count(c) / len(training) for c in self.opt.facts.classes])
         else:
             constant = float(np.mean(training))
-        return {"predict_the_mean": self._errors(rows, [constant] * len(rows))}
+        return {"predict_the_mean": errors_of_constant(constant, [r.label for r in known], [r.patient for r in known],
+                                                       self.opt)}
 
     # -- translated images -------------------------------------------------------------------------------------
 
-    def _source(self, source: str) -> Callable[[], None]:
-        """Translates and scores one source; returns a function that shows the images, below the tables."""
-        opt, member = self.opt, self.dataset.members[source]
-        rows = member.rows[:int(min(opt.num_test, len(member.rows)))]
-        truth = Truth(source, opt)
-        net, back = self.model.translator(source), self.model.back_translator(source)
-        shown, fakes, errors = [], [], []
-        for row in track(rows, f"translating {source}"):
-            real = member.cohort.image(row)
-            fake = translate(net, [real], opt, self.model.device)[0]
-            visuals = {"real_A": real, "fake_B": fake, "rec_A": translate(back, [fake], opt, self.model.device)[0]}
-            true = truth.image(row)
-            if true is not None:
-                visuals["true_B"] = true
-                errors.append(truth.errors(fake, true))
-            fakes.append(fake)
-            shown.append((row, visuals))
-        answers = self._answers(fakes) if self.predicts else [None] * len(rows)
+    def _source(self, source: str, pictures: HTML) -> None:
+        """Translates, scores and shows one source, batch by batch."""
+        member = self.dataset.members[source]
+        rows = member.rows[:int(min(self.opt.num_test, len(member.rows)))]
+        truth = Truth(source, self.opt)
+        errors = TranslationErrors(truth)
+        answers: list[Any] = []
+        batches = math.ceil(len(rows) / self.opt.batch_size)
+        for some in track(in_batches(rows, self.opt.batch_size), f"translating {source}", batches, "batches"):
+            shown = [self._visuals(source, row, truth, errors) for row in some]
+            found = self._answers([v["fake_B"] for v in shown]) if self.predicts else [None] * len(some)
+            for row, visuals, answer in zip(some, shown, found, strict=True):
+                self._show(source, row, visuals, answer, pictures)
+            answers += found
         self._record(source, f"{source} as {self.dataset.target}", rows, answers)
         if self.predicts:
             self.report.setdefault("label_fidelity", {})[source] = self._errors(rows, answers)
-        if errors:
-            means = {k: float(np.mean([e[k] for e in errors])) for k in errors[0]}
-            self.report.setdefault("images", {})[source] = {"n": len(errors), **means}
-        return lambda: self._show(source, shown, answers)
+        if paired := errors.report():
+            self.report.setdefault("paired", {})[source] = paired
 
-    def _show(self, source: str, shown: Sequence[tuple[Row, dict[str, np.ndarray]]], answers: Iterable[Any]) -> None:
+    def _visuals(self, source: str, row: Row, truth: Truth, errors: TranslationErrors) -> dict[str, np.ndarray]:
+        """What the page shows of one image; its translation is compared with the truth on the way."""
+        opt, device = self.opt, self.model.device
+        real = self.dataset.members[source].cohort.image(row)
+        fake = translate(self.model.translator(source), [real], opt, device)[0]
+        back = translate(self.model.back_translator(source), [fake], opt, device)[0]
+        visuals = {"real_A": real, "fake_B": fake, "rec_A": back}
+        true = truth.image(row)
+        if true is not None:
+            visuals["true_B"] = true
+            errors.take(row, fake)
+        return visuals
+
+    def _show(self, source: str, row: Row, visuals: Mapping[str, np.ndarray], answer: Any, pictures: HTML) -> None:
         import torch
 
-        for (row, visuals), answer in zip(shown, answers, strict=True):
-            tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
-            name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
-            save_images(self.page, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
-            answer = self._prediction_of(answer)
-            if answer is not None:
-                label = "unknown" if row.label is None else _short(row.label)
-                self.page.add_text(f"label {label}, read from the translation as {_short(answer)}")
+        tensors = {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in visuals.items()}
+        name = f"{source}/{Path(row.file).with_suffix('')}" + (f"_{row.index + 1:03d}" if _of_volume(row) else "")
+        save_images(pictures, tensors, [row.file], self.opt.aspect_ratio, self.opt.display_winsize, name=name)
+        said = named(answer, self.opt)
+        if said is not None:
+            label = "unknown" if row.label is None else _short(row.label)
+            pictures.add_text(f"label {label}, read from the translation as {_short(said)}")
 
     # -- what it comes to --------------------------------------------------------------------------------------
 
@@ -190,10 +181,11 @@ class Test:
             self.page.add_header("Predicted labels")
             widest: dict[str, Any] = max(rows, key=len)
             self.page.add_table(rows, list(widest))
-        images = [{"source": s, **e} for s, e in self.report.get("images", {}).items()]
-        if images:
-            self.page.add_header("Translated images against the true ones")
-            self.page.add_table(images)
+        for source, paired in self.report.get("paired", {}).items():
+            self.page.add_header(f"{source} translated, against the truth: {in_words(paired)}")
+            self.page.add_table([{"error": name, **found} for name, found in errors_in(paired).items()],
+                                ["error", "mean", "sd", "n"])
+            self.page.add_text(f"Over patients: {_extent(paired)}. What each figure is: docs/evaluating.md.")
 
     def _parts(self) -> Iterator[tuple[str, dict[str, Any]]]:
         if "predictor" in self.report:
@@ -211,52 +203,13 @@ class Test:
                 text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items()
                                  if k not in ("n", "bias") and v is not None)
                 yield f"{title} ({errors['n']} {unit}): {text}"
-        for source, errors in self.report.get("images", {}).items():
-            text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k != "n")
-            yield f"{source} translated, against the truth ({errors['n']} images): {text}"
+        for source, paired in self.report.get("paired", {}).items():
+            text = ", ".join(f"{k} {_short(v['mean'])}" for k, v in errors_in(paired).items() if v["mean"] is not None)
+            yield f"{source} translated, against the truth ({_extent(paired)}; {in_words(paired)}): {text}"
 
 
-class Truth:
-    """The true target image of a source image, where a folder with mirrored paths holds it."""
-
-    def __init__(self, source: str, opt: Namespace) -> None:
-        folder = Path(opt.truth) if opt.truth else Path(opt.dataroot) / "truth" / source
-        if opt.truth and not folder.is_dir():
-            raise UserError(f"--truth {opt.truth}: no such folder")
-        self.folder = folder if folder.is_dir() else None
-        self.opt, self.intensity = opt, target_intensity(opt)
-        # Slices of one volume are asked for one by one.
-        self._last: tuple[Path | None, list[np.ndarray]] = None, []
-
-    def image(self, row: Row) -> np.ndarray | None:
-        """float32 (C, H, W) in [-1, 1] at loading size, or None."""
-        if self.folder is None:
-            return None
-        place = self.folder / row.file
-        found = [p for p in sorted(place.parent.glob("*")) if stem_of(p) == stem_of(place)]     # none: no such folder
-        if not found:
-            return None
-        if self._last[0] != found[0]:
-            scan = replace(readers.find_scans(found[0])[0], unit=HU if self.intensity.unit == HU else None)
-            try:
-                self._last = found[0], read(scan, self.opt.target, self.opt.output_nc, self.opt).images
-            except UnknownSpacing as error:
-                log.warning("%s (translations are not compared with the truth)", error)
-                self.folder = None
-                return None
-        images = self._last[1]
-        return images[row.index if len(images) > row.index else 0]
-
-    def errors(self, fake: np.ndarray, true: np.ndarray) -> dict[str, float]:
-        """MAE in the target's unit (within the window), PSNR and SSIM on [-1, 1], of the first channel."""
-        errors = metrics.image_errors(fake[0].astype(np.float64), true[0].astype(np.float64), 2.0)
-        unit = self.intensity.unit
-        return {f"mae_{unit}_in_window": errors["mae"] * (self.intensity.high - self.intensity.low) / 2,
-                "psnr": errors["psnr"], "ssim": errors["ssim"]}
-
-
-def _is_class(answer: Any) -> bool:
-    return answer is not None and np.ndim(answer) > 0
+def _extent(paired: Mapping[str, Any]) -> str:
+    return f"{counted(paired['n']['patients'], 'patient')}, {counted(paired['n']['images'], 'image')}"
 
 
 def _of_volume(row: Row) -> bool:

@@ -7,21 +7,22 @@ from rich.console import Console
 from rich.table import Table
 
 from duiit.util.problems import counted
-
-_FIDELITY = (("by_image", "label fidelity, by image", "images"),
-             ("by_patient", "label fidelity, by patient", "patients"),
-             ("training_mean_by_patient", "  always the training mean", "patients"))
+from duiit_cli.evaluation.scan_errors import TERMS, in_words
 
 
 def show(report: Mapping[str, Any]) -> None:
     """Prints the figures of a report: metric, value, and what it rests on."""
-    table = Table("metric", "value", "of")
+    table = Table("metric", "value", "of", title=_terms(report.get("paired")))
     for row in (*_distances(report), *_paired(report), *_labels(report)):
         table.add_row(*row)
     for metric in report["left_out"]:
         table.add_row(metric, "-", "left out, as said above")
     console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
     console.print(table)
+
+
+def _terms(paired: Mapping[str, Any] | None) -> str | None:
+    return f"against the truth: {in_words(paired)}" if paired else None
 
 
 def _distances(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
@@ -39,15 +40,17 @@ def _distances(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _paired(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     found = report.get("paired", {})
     for name, error in found.items():
-        if name not in ("n", "mask"):
+        if name not in TERMS:
             n = f"{counted(error['n'], 'patient')}, {counted(found['n']['images'], 'image')}"
             yield name, _with_deviation(error["mean"], error["sd"]), f"{n}; {found['mask']}"
 
 
 def _labels(report: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     found = report.get("label_fidelity", {})
-    for key, title, unit in _FIDELITY:
-        errors = found.get(key)
+    mean = found.get("predict_the_mean", {})
+    for title, errors, unit in (("label fidelity, by image", found.get("by_image"), "images"),
+                                ("label fidelity, by patient", found.get("by_patient"), "patients"),
+                                ("  always the training mean", mean.get("by_patient"), "patients")):
         if errors:
             text = ", ".join(f"{k} {_short(v)}" for k, v in errors.items() if k not in ("n", "bias", "mse")
                              and v is not None)

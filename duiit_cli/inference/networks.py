@@ -1,9 +1,9 @@
 """Running trained networks over scans and prepared slices: what test, translate and predict share."""
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from duiit.data.readers.slice import Scan, Slice
 from duiit.data.unaligned_dataset import SIDES
 from duiit.models import create_model, networks
 from duiit.util.errors import UserError
+
+T = TypeVar("T")
 
 
 def load_model(opt: Namespace, needs: str | None) -> Any:
@@ -65,6 +67,11 @@ def read(scan: Scan, modality: str, channels: int, opt: Namespace) -> PreparedSc
     done, intensity = prepared_scan(scan, lambda s: loader.prepare(s, opt), fixed_windows(opt), channels, opt)
     slices, images, empty = (list(column) for column in zip(*done, strict=True))
     return PreparedScan(scan, slices, images, empty, intensity)
+
+
+def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """`size` items at a time: what is made of them need not be held together."""
+    return (items[first:first + size] for first in range(0, len(items), size))
 
 
 @torch.no_grad()

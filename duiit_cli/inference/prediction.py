@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from duiit.data.checking.fingerprint import ScanFacts, unlike
 from duiit.data.modality_dataset import loader_of
-from duiit.data.readers.slice import Label, Scan, Slice
+from duiit.data.readers.slice import Label, Scan
 from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
 from duiit.util.files import cell, write_csv, write_json
@@ -64,12 +64,19 @@ def write_rows(rows: list[dict[str, Any]], path: str) -> None:
     log.info("%d rows written to %s", len(rows), path)
 
 
+class Asked(NamedTuple):
+    """What is kept of a slice: its image is let go when its scan is done."""
+    index: int
+    label: Label
+    path: Path
+
+
 @dataclass
 class Result:
     """One scan: its slices' answers (N,) or (N, K) and the slices they are of, its label, or why there is none."""
     scan: Scan
     answers: np.ndarray | None = None
-    slices: list[Slice] = field(default_factory=list)
+    slices: list[Asked] = field(default_factory=list)
     label: Label = None
     facts: list[ScanFacts] = field(default_factory=list)       # its ScanFacts, if it shows anything
     flag: str = ""
@@ -83,8 +90,8 @@ def examine(scan: Scan, net: Module, opt: Namespace, device: torch.device) -> Re
     except UserError as error:
         return Result(scan, flag=UNREADABLE, reason=str(error), label=scan.label)
     used = used_slices(prepared, opt)
-    slices = [prepared.slices[i] for i in used]
-    result = Result(scan, slices=slices, label=label_of(scan, [s.label for s in slices]),
+    asked = [Asked(s.index, s.label, s.path) for s in (prepared.slices[i] for i in used)]
+    result = Result(scan, slices=asked, label=label_of(scan, [s.label for s in asked]),
                     facts=facts_of_scan(prepared, opt))
     if not used:
         result.flag, result.reason = EMPTY, "every slice is constant or almost empty"

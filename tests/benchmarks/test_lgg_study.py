@@ -110,7 +110,8 @@ def cells(**errors):
     return [{"role_seed": seed, "split": 0, "split_by": "patient", "method": method, "mse_patient": mse,
              "mse_image": mse, "mae_patient": 8.0, "floor_mse_patient": 100.0, "floor_mse_image": 100.0,
              "floor_mae_patient": 8.0, "train_images": 8, "train_patients": 4, "test_images": 6, "test_patients": 3,
-             "paired_mae": None} for method, values in errors.items() for seed, mse in enumerate(values)]
+             "paired_mae": None, "paired_over": ""}
+            for method, values in errors.items() for seed, mse in enumerate(values)]
 
 
 def test_summary_sets_every_method_against_the_floor_and_the_baseline(study):

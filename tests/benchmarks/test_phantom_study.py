@@ -95,3 +95,14 @@ def test_an_unknown_table_is_refused(study, tmp_path):
     path.write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="not those of this study"):
         study.study_table.read(path, study.COLUMNS)
+
+
+def test_a_table_from_before_there_was_a_mask_goes_on_and_says_so(study, tmp_path):
+    study, _ = study
+    old = [c for c in study.COLUMNS if c != "paired_over"]
+    study.study_table.write(tmp_path / "t.csv", [row(study, "small", 1000, "cyclegan_mri", 200.0, paired_mae=6.0)], old,
+                            study.key)
+    new = row(study, "small", 1001, "cyclegan_mri", 210.0, paired_mae=12.0, paired_over="body found in the real CT")
+    rows = study.study_table.add(tmp_path / "t.csv", [new], study.COLUMNS, study.key, words=("setting",))
+    assert [r["paired_over"] for r in rows] == ["whole image", "body found in the real CT"]
+    assert "against the true CT, body found in the real CT or whole image: MAE (HU)" in study.summary.text(rows)

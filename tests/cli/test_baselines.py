@@ -45,7 +45,7 @@ def test_test_scores_the_target_and_asks_for_no_translation(tmp_path, duiit, run
     folder = tmp_path / kind / "test_latest"
     report = json.loads((folder / "metrics.json").read_text())
     assert report["predictor"]["by_patient"]["n"] == 1
-    assert not {"label_fidelity", "images"} & set(report)
+    assert not {"label_fidelity", "paired"} & set(report)
     assert {row["modality"] for row in table(folder / "predictions.csv")} == {"ct"}
     assert (folder / "index.html").is_file()
 

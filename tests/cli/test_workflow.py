@@ -100,7 +100,7 @@ def test_test_scores_the_held_out_images(tmp_path, capsys, duiit, trained):
     report = json.loads((folder / "metrics.json").read_text())
     assert report["predictor"]["by_image"]["n"] == 2                    # one patient in five of six, two slices
     assert report["label_fidelity"]["mri"]["by_image"]["n"] == 2
-    assert report["images"]["mri"]["n"] == 2                            # the phantom knows the truth
+    assert report["paired"]["mri"]["n"]["images"] == 2                            # the phantom knows the truth
     rows = table(folder / "predictions.csv")
     held_out = {(r["modality"], r["patient"]) for r in table(trained / "demo" / "split.csv") if r["split"] == "test"}
     assert {(r["modality"], r["patient"]) for r in rows} == held_out

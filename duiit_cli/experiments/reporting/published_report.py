@@ -7,7 +7,7 @@ from duiit_cli.experiments.reporting import formatting, page
 from duiit_cli.experiments.reporting.comparison import Comparison, baseline, compare
 from duiit_cli.experiments.reporting.published import MeanSd, Published
 from duiit_cli.experiments.reporting.results import LISTED, Experiment
-from duiit_cli.experiments.reporting.translation_tables import quality_figures
+from duiit_cli.experiments.reporting.translation_tables import of_pixels, quality_figures
 
 HEADING = "Beside the published figures (the paper’s Tables 2 to 7)"
 # The rows of the paper's tables of errors. PURE-CT stands in each: the changes are against it.
@@ -109,7 +109,7 @@ def _images(experiment: Experiment, published: Published) -> Iterator[page.Eleme
         found = quality_figures(experiment, name, method.sources[0]) if method.sources else {}
         cells = []
         for key, own, _ in keys:
-            values = found.get(("distribution", own)) or found.get(("paired", own)) or []
+            values = found.get(("distribution", own)) or of_pixels(found, own)
             cells += [formatting.mean_sd(summary(values)), _formatted(published.figure(name, key))]
         rows.append([method.title, *cells])
     yield page.heading("Table 5: quality of the translations")

@@ -4,12 +4,16 @@ from pathlib import Path
 from typing import Any
 
 from duiit.util.statistics import summary
+from duiit_cli.evaluation.scan_errors import errors_in
 from duiit_cli.experiments.reporting import figures, formatting, page
 from duiit_cli.experiments.reporting.results import HIGHER_IS_BETTER, Experiment
 
 # How each figure of quality.json is headed, and which way is better. A figure keeps its own name: only `fid` is FID.
 _HEADS = {"fid": "FID ↓", "is_mean": "Inception score ↑", "kid_mean": "KID ↓",
-          "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑"}
+          "psnr": "PSNR (dB) ↑", "ssim": "SSIM ↑", "ssim_3d": "SSIM in 3D ↑"}
+OVER = "over "                          # begins the parts that are errors against the truth
+IN_WINDOW = "_in_window"
+READ = ("held_out", "trained_on")       # the patients whose translations a label was read from
 _ROUTINE = {"n_real", "n_fake", "n", "kid_std", "is_std"}           # counts, and spreads within a split
 Shown = tuple[str, Any]         # an example's file, and its slice there
 MOST_EXAMPLES = 8       # slices a source
@@ -111,9 +115,8 @@ def quality_figures(experiment: Experiment, name: str, source: str) -> dict[tupl
         parts = _of(quality, source)
         fidelity = parts.get("label_fidelity")
         fidelity = fidelity if isinstance(fidelity, dict) else {}
-        chosen = {"distribution": parts.get("distribution"), "paired": parts.get("paired"),
-                  "held_out": _label_errors(experiment, fidelity.get("held_out")),
-                  "trained_on": _label_errors(experiment, fidelity.get("trained_on"))}
+        chosen = {"distribution": parts.get("distribution"), **_paired(parts.get("paired")),
+                  **_label_errors(experiment, fidelity)}
         for part, values in chosen.items():
             for key, value in (values if isinstance(values, dict) else {}).items():
                 if key not in _ROUTINE and isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -121,20 +124,49 @@ def quality_figures(experiment: Experiment, name: str, source: str) -> dict[tupl
     return found
 
 
-def _label_errors(experiment: Experiment, values: object) -> dict[str, Any] | None:
-    """The deciding error and the correlation: the others of the same labels say little more, and crowd the table."""
+def of_pixels(found: Mapping[tuple[str, str], list[float]], name: str) -> list[float]:
+    """The values of one error against the truth (`psnr`, `ssim`), of quality_figures, over the first mask there is."""
+    return next((values for (part, key), values in found.items() if part.startswith(OVER) and key == name), [])
+
+
+def _paired(values: object) -> dict[str, dict[str, Any]]:
+    """{which images and what part of them: {error: value}}. Results without a mask in them were computed before
+    `duiit test` and `duiit evaluate` had one meaning of these names: they are never averaged with others."""
+    if not isinstance(values, dict):
+        return {}
+    if "mask" not in values:
+        return {f"{OVER}images, by an earlier version": values}
+    parts: dict[str, dict[str, Any]] = {}
+    for name, error in errors_in(values).items():
+        window = f", {values.get('window')}" if name.endswith(IN_WINDOW) else ""
+        parts.setdefault(f"{OVER}{values['mask']}{window}", {})[name.removesuffix(IN_WINDOW)] = error.get("mean")
+    return parts
+
+
+def _label_errors(experiment: Experiment, fidelity: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{which images, and by what: {error: value}}: the deciding error and the correlation, since the others of the same
+    labels say little more, and crowd the table. By what the comparison decides; earlier results know them by image."""
     wanted = (experiment.metric, "pearson_r")
-    return {k: values[k] for k in wanted if k in values} if isinstance(values, dict) else None
+    found: dict[str, dict[str, Any]] = {}
+    for part in READ:
+        errors = fidelity.get(part)
+        if isinstance(errors, dict) and errors:
+            unit = experiment.unit if experiment.unit in errors else "by_image"
+            errors = errors.get(unit, errors)
+            found[f"{part}, {unit}".replace("_", " ")] = {k: errors[k] for k in wanted if k in errors}
+    return found
 
 
 def _head(key: tuple[str, str], experiment: Experiment) -> str:
     part, name = key
-    if part in ("held_out", "trained_on"):
+    if part.startswith(tuple(p.replace("_", " ") for p in READ)):
         unit = formatting.unit_of(name, experiment.settings) if experiment.settings.get("label_unit") else ""
         better = "↑" if name in HIGHER_IS_BETTER else "↓"
-        return f"label {formatting.SHORT[name]}{f' ({unit})' if unit else ''}, {part.replace('_', ' ')} {better}"
+        return f"label {formatting.SHORT[name]}{f' ({unit})' if unit else ''}, {part} {better}"
+    where = f", {part.removeprefix(OVER)}" if part.startswith(OVER) else ""
     if name.startswith("mae_"):
-        return f"MAE ({name[4:].replace('_', ' ').replace('hu', 'HU')}) ↓"
+        return f"MAE ({name[4:].replace('_', ' ').replace('hu', 'HU')}){where} ↓"
     if name.startswith("fd_"):
         return f"Fréchet distance, {name[3:].replace('_', ' ')} ↓"
-    return _HEADS.get(name, name.replace("_", " "))
+    head, arrow, _ = _HEADS.get(name, name.replace("_", " ")).partition(" ↑")
+    return f"{head}{where}{arrow}"

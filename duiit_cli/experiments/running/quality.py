@@ -5,6 +5,7 @@ The judge of labels is the PURE-CT network of the same split: it has seen real t
 patients on which its own error is measured.
 """
 import logging
+import math
 from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
@@ -16,18 +17,18 @@ import torch
 
 from duiit.data import create_dataset
 from duiit.data.preparing.cohort import Row
-from duiit.data.readers.slice import HU
 from duiit.models.networks import feature_networks
 from duiit.options import TestOptions
-from duiit.util import image_quality, metrics
+from duiit.util import image_quality
 from duiit.util.errors import UserError
 from duiit.util.progress import track
 from duiit.util.util import save_image, tensor2im
-from duiit_cli.evaluation.held_out import Truth
+from duiit_cli.evaluation.label_errors import label_errors
+from duiit_cli.evaluation.truth import TranslationErrors, Truth
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.reporting import safety
 from duiit_cli.experiments.reporting.safety import Measured
-from duiit_cli.inference.networks import load_model, predict, target_intensity, translate
+from duiit_cli.inference.networks import in_batches, load_model, predict, target_intensity, translate
 
 log = logging.getLogger(__name__)
 MOST = 2000             # images of one kind that are judged, evenly spread: figures do not change beyond
@@ -57,10 +58,10 @@ class Assessment:
     def go(self) -> dict[str, Any]:
         parts = {phase: create_dataset(self._options(self.task.needs[0], phase)).dataset for phase in ("train", "test")}
         target = parts["train"].members[parts["train"].target]
-        real = [target.cohort.image(r) for r in _spread([r for d in parts.values() for r in
-                                                         d.members[d.target].rows])]
+        rows = _spread([r for d in parts.values() for r in d.members[d.target].rows])
         networks = self._networks()
-        real = {n.name: image_quality.features_of(real, n, self.opt.batch_size) for n in networks}
+        real = {n.name: image_quality.features_of(map(target.cohort.image, rows), n, self.opt.batch_size)
+                for n in networks}
         return {"translator": self.task.name, "asked": self.asked,
                 "sources": {s: self._source(s, parts, real, networks) for s in self.task.about["sources"]}}
 
@@ -82,45 +83,37 @@ class Assessment:
     def _source(self, source: str, parts: Mapping[str, Any], real: Mapping[str, image_quality.Features],
                 networks: Sequence[feature_networks.FeatureNetwork]) -> dict[str, Any]:
         truth, net = Truth(source, self.opt), self.model.translator(source)
-        fakes, fidelity, errors, widths = [], {}, [], {}
+        collectors = [image_quality.FeatureCollector(n, self.opt.batch_size) for n in networks]
+        fidelity, paired, widths = {}, {}, {}
         for phase, title in (("test", "held_out"), ("train", "trained_on")):
             member = parts[phase].members[source]
             rows = _spread(member.rows)
-            images = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0]
-                      for r in track(rows, f"{source}, {title}")]
-            fidelity[title] = self._fidelity(rows, images)
-            found, widths[title] = self._against_truth(truth, rows, images)
-            errors += found if phase == "test" else []
-            fakes += images
-        return {"label_fidelity": fidelity, "paired": _means([e for e in errors if e]),
-                "ventricles": self._ventricles(truth, widths),
-                "distribution": _distances(real, fakes, networks, self.opt.batch_size),
-                "examples": self._examples(source, parts, truth, net)}
+            errors, answers, widths[title] = TranslationErrors(truth), [], []
+            size = self.judge_opt.batch_size
+            for some in track(in_batches(rows, size), f"{source}, {title}", math.ceil(len(rows) / size), "batches"):
+                fakes = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0] for r in some]
+                answers += list(predict(self.judge.predictor(), fakes, self.judge_opt, self.judge.device))
+                for row, fake in zip(some, fakes, strict=True):
+                    widths[title] += self._widths(truth, row, fake)
+                    for collector in collectors:
+                        collector.add(fake)
+                    if phase == "test":
+                        errors.take(row, fake)
+            fidelity[title] = self._fidelity(rows, answers)
+            paired = paired or errors.report()
+        return {"label_fidelity": fidelity, "paired": paired, "ventricles": self._ventricles(truth, widths),
+                "distribution": _distances(real, collectors), "examples": self._examples(source, parts, truth, net)}
 
-    def _fidelity(self, rows: Sequence[Row], images: Sequence[np.ndarray]) -> dict[str, Any]:
-        """The judge's errors when it reads translated images, by image."""
-        known = [(r.label, i) for r, i in zip(rows, images, strict=True) if r.label is not None]
-        if not known:
-            return {}
-        labels, answers = [label for label, _ in known], predict(self.judge.predictor(), [i for _, i in known],
-                                                                 self.judge_opt, self.judge.device)
-        if self.opt.task == "classification":
-            named = [self.classes[int(a.argmax())] for a in answers]
-            return metrics.classification_errors(named, labels, answers, self.classes)
-        return metrics.regression_errors(answers, labels)
+    def _fidelity(self, rows: Sequence[Row], answers: Sequence[Any]) -> dict[str, Any]:
+        """The judge's errors when it reads translated images, by image and by patient."""
+        known = [(a, r.label, r.patient) for r, a in zip(rows, answers, strict=True) if r.label is not None]
+        return label_errors(*(list(c) for c in zip(*known, strict=True)), self.judge_opt) if known else {}
 
-    def _against_truth(self, truth: Truth, rows: Sequence[Row],
-                       images: Sequence[np.ndarray]) -> tuple[list[dict[str, Any]], list[Measured]]:
-        """Of the images whose true one is known: [errors of the pixels], [(row, widths of the ventricles)]."""
-        errors, widths, intensity = [], [], target_intensity(self.opt)
-        for row, fake in zip(rows, images, strict=True):
-            true = truth.image(row)
-            if true is None:
-                continue
-            errors.append(self._errors(truth, fake, true))
-            pair = None if safety.cannot(intensity) else safety.widths(fake, true, intensity)
-            widths += [(row, pair)] if pair else []
-        return errors, widths
+    def _widths(self, truth: Truth, row: Row, fake: np.ndarray) -> list[Measured]:
+        """[(row, widths of the ventricles)] where they are seen in the translation and in its truth."""
+        intensity, true = target_intensity(self.opt), truth.image(row)
+        pair = None if true is None or safety.cannot(intensity) else safety.widths(fake, true, intensity)
+        return [(row, pair)] if pair else []
 
     def _ventricles(self, truth: Truth, widths: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
         """What the translator does to the ventricles, on patients it was not trained on and on those it was."""
@@ -128,16 +121,6 @@ class Assessment:
         if reason is None and truth.folder is None:
             reason = "the true target images of the source patients are not known"
         return {"not_measured": reason} if reason else safety.ventricle_errors(widths)
-
-    def _errors(self, truth: Truth, fake: np.ndarray, true: np.ndarray) -> dict[str, Any]:
-        """With the whole CT range SynthRAD's masked errors, in a narrower window those of `duiit test`."""
-        intensity = target_intensity(self.opt)
-        low, high = image_quality.CT_LIMITS
-        if intensity.unit != HU or intensity.low > low or intensity.high < high:
-            return truth.errors(fake, true)
-        true = intensity.restore(true[0])
-        errors = image_quality.masked_errors(intensity.restore(fake[0]), true, image_quality.body_mask(true))
-        return {k: v for k, v in errors.items() if k != "voxels"}
 
     def _examples(self, source: str, parts: Mapping[str, Any], truth: Truth,
                   net: torch.nn.Module) -> list[dict[str, Any]]:
@@ -165,15 +148,15 @@ class Assessment:
         return str((folder / name).relative_to(self.root))
 
 
-def _distances(real: Mapping[str, image_quality.Features], fakes: Sequence[np.ndarray],
-               networks: Iterable[feature_networks.FeatureNetwork], batch_size: int) -> dict[str, Any]:
+def _distances(real: Mapping[str, image_quality.Features],
+               collectors: Iterable[image_quality.FeatureCollector]) -> dict[str, Any]:
     """{metric: value}, as flat as a table's row; {} where there are too few images."""
     found: dict[str, Any] = {}
-    for network in networks:
-        fake = image_quality.features_of(fakes, network, batch_size)
-        for metric in image_quality.metrics_of(network.name):
+    for collector in collectors:
+        name, fake = collector.network.name, collector.features()
+        for metric in image_quality.metrics_of(name):
             try:
-                figures = image_quality.distance(metric, real[network.name], fake)
+                figures = image_quality.distance(metric, real[name], fake)
             except UserError as error:
                 log.warning("%s", error)
                 continue
@@ -181,13 +164,6 @@ def _distances(real: Mapping[str, image_quality.Features], fakes: Sequence[np.nd
             found |= {f"{metric}_mean": figures["value"], f"{metric}_std": figures["sd"]} if metric in ("kid", "is") \
                 else {metric: figures["value"]}
     return found
-
-
-def _means(errors: Sequence[Mapping[str, float | None]]) -> dict[str, Any]:
-    if not errors:
-        return {}
-    return {"n": len(errors), **{k: float(np.mean([e[k] for e in errors if e.get(k) is not None] or [np.nan]))
-                                 for k in errors[0]}}
 
 
 def _spread(rows: Iterable[Row]) -> list[Row]:

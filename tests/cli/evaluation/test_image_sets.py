@@ -227,7 +227,7 @@ def test_label_fidelity_is_the_predictors_error(figures, duiit, translated, phan
     means = [list(by_group(values, patients).values()) for values in (answers, labels)]
     assert found["by_patient"] == pytest.approx(regression_errors(*means), rel=0.01)
     assert (found["by_image"]["n"], found["by_patient"]["n"], found["unlabelled"]) == (10, 5, 2)
-    assert found["training_mean_by_patient"]["mae"] > 0
+    assert found["predict_the_mean"]["by_patient"]["mae"] > 0
     assert "label fidelity, by patient" in table
     assert "has learned from translated images" not in err
 

@@ -1,10 +1,21 @@
 """`duiit evaluate --paired`: which image is compared with which, in which unit, over which part of it."""
+import csv
+import json
+import shutil
+from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
+from torchmetrics.functional.image import structural_similarity_index_measure
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from duiit.data.preparing.intensity import ct_window
+from duiit.data.readers.slice import HU, Slice
+from duiit_cli.evaluation.scan_errors import compared
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +130,60 @@ def test_slices_chosen_from_a_volume_go_with_those_translated(figures, tmp_path,
     assert report["paired"]["mae_hu"]["mean"] == pytest.approx(2)
 
 
+# -- one name, one meaning -----------------------------------------------------------------------------------------
+
+@pytest.mark.slow
+def test_test_and_evaluate_say_the_same_of_the_same_translations(figures, duiit, trained, phantom, tmp_path, capsys):
+    run = ["--checkpoints_dir", trained, "--name", "demo"]
+    assert duiit("test", *run, "--results_dir", tmp_path / "results") == 0
+    said = capsys.readouterr().err
+    folder = tmp_path / "results" / "demo" / "test_latest"
+    tested = json.loads((folder / "metrics.json").read_text())["paired"]["mri"]
+    with (folder / "predictions.csv").open(newline="") as file:
+        files = {row["file"] for row in csv.DictReader(file) if row["modality"] == "mri"}
+    for side, root in (("input", phantom / "mri"), ("real", phantom / "truth" / "mri")):
+        for name in files:
+            (tmp_path / side / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(root / name, tmp_path / side / name)
+    assert duiit("translate", *run, "--input", tmp_path / "input", "--output", tmp_path / "fake", "--format",
+                 "tiff") == 0
+    report, table, _ = figures(*run, "--real", tmp_path / "real", "--fake", tmp_path / "fake", "--paired", "--metrics",
+                               "mae,psnr,ssim")
+    evaluated = report["paired"]
+    assert set(tested) == set(evaluated) >= {"mae_hu", "psnr", "ssim", "mae_hu_in_window", "ssim_in_window"}
+    for name in set(tested) - {"n", "mask", "window"}:
+        assert tested[name]["mean"] == pytest.approx(evaluated[name]["mean"], rel=1e-4), name
+    terms = "body found in the real CT; _in_window: cut to -20 to 100 HU"
+    assert terms in table and terms in said and terms in (folder / "index.html").read_text()
+
+
+def test_errors_of_a_ct_are_those_of_other_libraries():
+    rng = np.random.default_rng(3)
+    true = np.full((32, 32), -1000.0)
+    true[4:-4, 4:-4] = rng.normal(40, 300, (24, 24)).clip(-400, 3500)
+    fake = true + rng.normal(0, 50, true.shape)
+    fake[:4] += 500                                         # outside the body: counts nowhere but in the SSIM's windows
+    found = compared(*([Slice(i.astype(np.float32), "p", "s", Path("f"), 0, HU)] for i in (fake, true)), None,
+                     ct_window("brain"))
+    body = np.zeros(true.shape, bool)
+    body[4:-4, 4:-4] = True
+    errors = found.errors
+    assert (found.mask, found.window) == ("body found in the real CT", "-20 to 100 HU")
+    assert errors["mae_hu"] == pytest.approx(np.abs(fake - true)[body].mean(), rel=1e-5)
+    for ending, (low, high) in (("", (-1024, 3000)), ("_in_window", (-20, 100))):
+        a, b = (torch.from_numpy(np.where(body, i.clip(low, high), low) - low) for i in (fake, true))
+        peak = PeakSignalNoiseRatio(data_range=float(high - low))
+        assert errors[f"psnr{ending}"] == pytest.approx(float(peak(a[body], b[body])), rel=1e-5)
+        _, whole = structural_similarity_index_measure(a[None, None], b[None, None], gaussian_kernel=False,
+                                                       kernel_size=7, data_range=float(high - low),
+                                                       return_full_image=True)
+        inside = np.pad(np.ones((26, 26), bool), 3) & body
+        # torchmetrics takes the variance of all 49 pixels, SynthRAD's scikit-image that of a sample.
+        assert errors[f"ssim{ending}"] == pytest.approx(float(whole[0, 0][torch.from_numpy(inside)].mean()), abs=0.01)
+    assert errors["mae_hu_in_window"] == pytest.approx(np.abs(fake.clip(-20, 100) - true.clip(-20, 100))[body].mean(),
+                                                       rel=1e-5)
+
+
 # -- masks ---------------------------------------------------------------------------------------------------------
 
 @pytest.fixture
@@ -163,7 +228,7 @@ def test_grey_levels_are_never_called_hu(figures, tmp_path):
     words = ["--real", tmp_path / "real", "--fake", tmp_path / "fake"]
     report, _, _ = figures(*words, "--paired", "--metrics", "mae,psnr")
     paired = report["paired"]
-    assert {key for key in paired if key not in ("n", "mask")} == {"mae_display", "psnr"}
+    assert {key for key in paired if key not in ("n", "mask", "window")} == {"mae_display", "psnr"}
     assert paired["mae_display"]["mean"] == pytest.approx(10 * 36 / 144)
     assert paired["mask"] == "whole image"
 
@@ -171,8 +236,10 @@ def test_grey_levels_are_never_called_hu(figures, tmp_path):
 def test_a_target_in_values_of_its_own(figures, tmp_path, write_npy, head):
     real = write_npy(tmp_path / "real", {"p1": [head(3.0)]})
     fake = write_npy(tmp_path / "fake", {"p1": [head(5.0)]})
-    report, _, _ = figures("--real", real, "--fake", fake, "--paired", "--metrics", "mae", "--target", "mri")
+    report, table, _ = figures("--real", real, "--fake", fake, "--paired", "--metrics", "mae", "--target", "mri")
     assert report["paired"]["mae_grey"]["mean"] == pytest.approx(2 * 64 / 144)
+    assert report["paired"]["mae_grey_in_window"]["mean"] == pytest.approx(0, abs=1e-3)     # each on its own scale
+    assert "whole image; _in_window: cut to 0.5th to 99.5th percentile of each scan" in table
 
 
 def test_values_that_cannot_be_compared(refused, tmp_path, write_npy, head):

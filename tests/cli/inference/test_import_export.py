@@ -140,7 +140,7 @@ def test_import_for_testing_on_modalities(tmp_path, duiit, phantom, runs, upstre
     assert all(line.endswith(",test") for line in lines[1:])
     assert duiit("test", *run, "--results_dir", tmp_path / "results") == 0
     report = json.loads((tmp_path / "results" / "in" / "test_latest" / "metrics.json").read_text())
-    assert report["images"]["mri"]["n"] == 12
+    assert report["paired"]["mri"]["n"]["images"] == 12
 
 
 def test_a_run_of_our_own_comes_in_with_its_predictor(tmp_path, capsys, duiit, trained, phantom, runs):

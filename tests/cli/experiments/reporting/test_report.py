@@ -92,8 +92,11 @@ def whole(folder):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(np.full((8, 8), len(kind), np.uint8)).save(path)
         folder.quality(name, 0, distribution={"n_real": 9, "n_fake": 9, "fd_predictor": 12.5}, paired={
-            "n": 4, "mae_hu": 6.25, "psnr": 24.0, "ssim": 0.8}, label_fidelity={
-            "held_out": {"n": 3, "mse": 81.0, "mae": 8.0, "pearson_r": 0.75}, "trained_on": {}},
+            "n": {"images": 4}, "mask": "body found in the real CT", "window": "-20 to 100 HU",
+            **{key: {"mean": mean, "sd": None, "n": 1} for key, mean in (
+                ("mae_hu", 61.0), ("psnr", 24.0), ("ssim", 0.8), ("mae_hu_in_window", 6.25))}}, label_fidelity={
+            "held_out": {"by_image": {"n": 3, "mse": 91.0, "mae": 9.0, "pearson_r": 0.65},
+                         "by_patient": {"n": 2, "mse": 81.0, "mae": 8.0, "pearson_r": 0.75}}, "trained_on": {}},
             examples=[{"patient": "m1", "file": "m1/3.png", "label": 33.0, "images": images}])
     return folder
 
@@ -120,8 +123,11 @@ def test_tables_hold_the_numbers(whole):
     assert row["difference (years²), 95 % CI"].startswith("−50.0 (")
     row = page.row("DUIIT (MRI → CT)", "Fréchet distance, predictor ↓")
     assert row == {"translator": "DUIIT (MRI → CT)", "splits": "1", "Fréchet distance, predictor ↓": "12.5",
-                   "MAE (HU) ↓": "6.25", "PSNR (dB) ↑": "24.0", "SSIM ↑": "0.800",
-                   "label MSE (years²), held out ↓": "81.0", "label Pearson r, held out ↑": "0.750"}
+                   "MAE (HU), body found in the real CT ↓": "61.0", "PSNR (dB), body found in the real CT ↑": "24.0",
+                   "SSIM, body found in the real CT ↑": "0.800",
+                   "MAE (HU), body found in the real CT, -20 to 100 HU ↓": "6.25",
+                   "label MSE (years²), held out, by patient ↓": "81.0",
+                   "label Pearson r, held out, by patient ↑": "0.750"}
     assert page.row("Raw MRIs mixed in", "split 6")["split 6"] == "failed"
     assert page.row("Raw MRIs mixed in", "split 7")["split 7"] == "missing"
     assert page.row("split 3", "seed of the split")["test: images (patients)"] == "24 (3)"
@@ -135,6 +141,16 @@ def test_failures_and_what_is_missing_are_named(whole):
     assert "Raw MRIs mixed in: split 7 not run yet" in text
     assert "The methods did not all finish the same splits" in text
     assert (whole.path / "results.csv").is_file() and (whole.path / "summary.md").is_file()
+
+
+def test_figures_of_an_earlier_version_are_never_averaged_with_those_of_today(whole):
+    whole.quality("duiit_mri", 1, paired={"n": 4, "mae_HU_in_window": 5.0, "psnr": 30.0, "ssim": 0.9}, label_fidelity={
+        "held_out": {"n": 3, "mse": 71.0, "mae": 7.0, "pearson_r": 0.85}, "trained_on": {}})
+    row = Page(report(whole)[0]).row("DUIIT (MRI → CT)", "Fréchet distance, predictor ↓")
+    assert row["PSNR (dB), body found in the real CT ↑"] == "24.0"
+    assert row["PSNR (dB), images, by an earlier version ↑"] == "30.0"
+    assert row["label MSE (years²), held out, by patient ↓"] == "81.0"
+    assert row["label MSE (years²), held out, by image ↓"] == "71.0"
 
 
 def test_splits_by_image_are_warned_of_once(folder):
