@@ -23,14 +23,13 @@ from duiit.util.problems import counted
 from duiit.util.progress import track
 from duiit.util.visualizer import save_images
 from duiit_cli.evaluation import plugin_runs as plain_testing
-from duiit_cli.evaluation.label_errors import Errors, errors_of_constant, label_errors, named
+from duiit_cli.evaluation.label_errors import Errors, errors_of_constant, errors_of_rows, named
 from duiit_cli.evaluation.scan_errors import errors_in, in_words
 from duiit_cli.evaluation.truth import TranslationErrors, Truth
 from duiit_cli.inference.networks import in_batches, load_model, translate
 from duiit_cli.inference.scan_answers import slice_answers
 
 log = logging.getLogger(__name__)
-NO_ERRORS: Errors = {"by_image": {}, "by_patient": {}}
 
 
 def test(opt: Namespace) -> int:
@@ -92,7 +91,7 @@ class Test:
         for some in in_batches(rows, self.opt.batch_size):
             answers += self._answers([member.cohort.image(r) for r in some])
         self._record(target, target, rows, answers)
-        self.report["predictor"] = {"modality": target, **self._errors(rows, answers), **self._floor(rows)}
+        self.report["predictor"] = {"modality": target, **errors_of_rows(rows, answers, self.opt), **self._floor(rows)}
 
     def _answers(self, images: Sequence[np.ndarray]) -> list[Any]:
         """A label an image, or class probabilities (K,)."""
@@ -106,16 +105,12 @@ class Test:
                               "slice": row.index + 1, "label": row.label,
                               "prediction": named(answer, self.opt), **chances})
 
-    def _errors(self, rows: Sequence[Row], answers: Iterable[Any]) -> Errors:
-        known = [(a, r.label, r.patient) for r, a in zip(rows, answers, strict=True) if r.label is not None]
-        return label_errors(*(list(column) for column in zip(*known, strict=True)), self.opt) if known else NO_ERRORS
-
     def _floor(self, rows: Sequence[Row]) -> dict[str, Errors]:
         """Always answering what the target's training images have on average (or most often)."""
         training = [r.label for r in self.dataset.target_part("train") if r.label is not None]
         known = [r for r in rows if r.label is not None]
         if not training or not known:
-            return {"predict_the_mean": NO_ERRORS} if training else {}
+            return {}
         if self.opt.task == "classification":
             constant = np.asarray([training.count(c) / len(training) for c in self.opt.facts.classes])
         else:
@@ -141,7 +136,7 @@ class Test:
             answers += found
         self._record(source, f"{source} as {self.dataset.target}", rows, answers)
         if self.predicts:
-            self.report.setdefault("label_fidelity", {})[source] = self._errors(rows, answers)
+            self.report.setdefault("label_fidelity", {})[source] = errors_of_rows(rows, answers, self.opt)
         if paired := errors.report():
             self.report.setdefault("paired", {})[source] = paired
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from duiit.data.preparing.cohort import Row
 from duiit.data.readers.slice import Label
 from duiit.util import metrics
 
@@ -28,6 +29,14 @@ def label_errors(answers: Sequence[Any], labels: Sequence[Label], patients: Sequ
     truths = metrics.by_group(labels, patients)
     return {"by_image": metrics.regression_errors(answers, labels),
             "by_patient": metrics.regression_errors(list(means.values()), list(truths.values()))}
+
+
+def errors_of_rows(rows: Sequence[Row], answers: Sequence[Any], opt: Namespace) -> Errors:
+    """label_errors of an answer a row, of the rows that have a label."""
+    known = [(a, r) for r, a in zip(rows, answers, strict=True) if r.label is not None]
+    if not known:
+        return {"by_image": {}, "by_patient": {}}
+    return label_errors([a for a, _ in known], [r.label for _, r in known], [r.patient for _, r in known], opt)
 
 
 def errors_of_constant(answer: Any, labels: Sequence[Label], patients: Sequence[str], opt: Namespace) -> Errors:

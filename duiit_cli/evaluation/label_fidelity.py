@@ -45,7 +45,8 @@ class LabelFidelity:
         predictor's training images}. Raises UserError where no image has a label."""
         if not self.labels:
             raise UserError(f"no image under --fake {self.opt.fake} has a label; put its labels.csv there")
-        known = [self.labels, self.patients, self.opt]
-        found: dict[str, Any] = {"unlabelled": self.unlabelled, **label_errors(self.answers, *known)}
+        found = {"unlabelled": self.unlabelled, **label_errors(self.answers, self.labels, self.patients, self.opt)}
         mean = self.opt.facts.label_mean            # an imported run may not know it, and classes have none
-        return found if mean is None else {**found, "predict_the_mean": errors_of_constant(mean, *known)}
+        if mean is not None:
+            found["predict_the_mean"] = errors_of_constant(mean, self.labels, self.patients, self.opt)
+        return found

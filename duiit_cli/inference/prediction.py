@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,7 +64,8 @@ def write_rows(rows: list[dict[str, Any]], path: str) -> None:
     log.info("%d rows written to %s", len(rows), path)
 
 
-class Asked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Asked:
     """What is kept of a slice: its image is let go when its scan is done."""
     index: int
     label: Label

@@ -23,7 +23,7 @@ from duiit.util import image_quality
 from duiit.util.errors import UserError
 from duiit.util.progress import track
 from duiit.util.util import save_image, tensor2im
-from duiit_cli.evaluation.label_errors import label_errors
+from duiit_cli.evaluation.label_errors import errors_of_rows
 from duiit_cli.evaluation.truth import TranslationErrors, Truth
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.reporting import safety
@@ -46,7 +46,6 @@ class Assessment:
         self.opt = self._options(task.needs[0])
         judge = self._options(task.about["judge"])
         self.judge_file = Path(judge.checkpoints_dir) / judge.name / f"{judge.epoch}_net_P.pth"
-        self.classes: Sequence[str] = judge.facts.classes or ()
         self.judge_opt, self.judge = judge, load_model(judge, "predictor")
         self.model = load_model(self.opt, "translator")
 
@@ -84,7 +83,9 @@ class Assessment:
                 networks: Sequence[feature_networks.FeatureNetwork]) -> dict[str, Any]:
         truth, net = Truth(source, self.opt), self.model.translator(source)
         collectors = [image_quality.FeatureCollector(n, self.opt.batch_size) for n in networks]
-        fidelity, paired, widths = {}, {}, {}
+        fidelity: dict[str, Any] = {}
+        paired: dict[str, Any] = {}
+        widths: dict[str, list[Measured]] = {}
         for phase, title in (("test", "held_out"), ("train", "trained_on")):
             member = parts[phase].members[source]
             rows = _spread(member.rows)
@@ -99,15 +100,10 @@ class Assessment:
                         collector.add(fake)
                     if phase == "test":
                         errors.take(row, fake)
-            fidelity[title] = self._fidelity(rows, answers)
+            fidelity[title] = errors_of_rows(rows, answers, self.judge_opt)
             paired = paired or errors.report()
         return {"label_fidelity": fidelity, "paired": paired, "ventricles": self._ventricles(truth, widths),
                 "distribution": _distances(real, collectors), "examples": self._examples(source, parts, truth, net)}
-
-    def _fidelity(self, rows: Sequence[Row], answers: Sequence[Any]) -> dict[str, Any]:
-        """The judge's errors when it reads translated images, by image and by patient."""
-        known = [(a, r.label, r.patient) for r, a in zip(rows, answers, strict=True) if r.label is not None]
-        return label_errors(*(list(c) for c in zip(*known, strict=True)), self.judge_opt) if known else {}
 
     def _widths(self, truth: Truth, row: Row, fake: np.ndarray) -> list[Measured]:
         """[(row, widths of the ventricles)] where they are seen in the translation and in its truth."""
