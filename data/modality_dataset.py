@@ -146,7 +146,8 @@ class PreparedDataset(BaseDataset):
 
 
 class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
-    """Slices of the target as items {B, B_label, B_paths}, whole and in order: for validation and testing."""
+    """Slices of the target as items {B, B_label, B_paths, B_patients, B_scans}, whole and in order: for validation and
+    testing."""
 
     def __init__(self, member: ModalityDataset, rows: Iterable[Row]) -> None:
         self.member, self.rows = member, list(rows)
@@ -157,7 +158,7 @@ class TargetImages(torch.utils.data.Dataset[dict[str, Any]]):
     def __getitem__(self, index: int) -> dict[str, Any]:
         row, member = self.rows[index], self.member
         return {"B": torch.from_numpy(member.cohort.image(row)), "B_label": encode_label(row.label, member.opt),
-                "B_paths": str(member.folder / row.file)}
+                "B_paths": str(member.folder / row.file), "B_patients": row.patient, "B_scans": row.scan}
 
     def loader(self) -> torch.utils.data.DataLoader[dict[str, Any]]:
         """Batches of opt.batch_size, or single images where sizes are mixed."""

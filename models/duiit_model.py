@@ -144,7 +144,9 @@ class DuiitModel(CycleGANModel):
         return self.opt.lambda_pred > 0
 
     def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        return prediction.validate(self.netP, dataset, self.opt.task, self.device) if self.opt.lambda_pred > 0 else {}
+        if self.opt.lambda_pred <= 0:
+            return {}
+        return prediction.validate(self.netP, dataset, self.opt.task, self.device, self.opt.val_by)
 
     def predictor(self) -> networks.PredictorNet:
         """The network that reads the label from target images."""

@@ -94,7 +94,7 @@ class SharedTrunkModel(BaseModel):
     # -- for the commands --------------------------------------------------------------------------------------
 
     def validate(self, dataset: Iterable[Mapping[str, Any]]) -> dict[str, float]:
-        return prediction.validate(self.netP, dataset, self.opt.task, self.device)
+        return prediction.validate(self.netP, dataset, self.opt.task, self.device, self.opt.val_by)
 
     def predictor(self) -> networks.PredictorNet:
         """The network that reads the label from target images."""

@@ -100,6 +100,12 @@ class BaseOptions(CommandOptions):
         g.add_argument("--source_test_fraction", type=FRACTION, default=0.1,
                        help="share of each source's patients kept out of training, to look at")
 
+    @staticmethod
+    def _validation(g: ArgumentGroup) -> None:
+        g.add_argument("--val_by", choices=["patient", "image"],
+                       help="what an error of validation is of, by which the best epoch is chosen: a patient (the mean "
+                            "answer to their images), or an image (default: as --split_by)")
+
     def _networks(self, g: ArgumentGroup) -> None:
         g.add_argument("--input_nc", type=POSITIVE, default=3, help="channels of a source image")
         g.add_argument("--output_nc", type=POSITIVE, default=3, help="channels of a target image")

@@ -38,7 +38,9 @@ class ExperimentOptions(CommandOptions):
         self._execution(parser.add_argument_group("Running"))
         BaseOptions._data(parser.add_argument_group("Data"))
         BaseOptions._images(parser.add_argument_group("Images"))
-        BaseOptions._labels(parser.add_argument_group("Labels and splits"))
+        labels = parser.add_argument_group("Labels and splits")
+        BaseOptions._labels(labels)
+        BaseOptions._validation(labels)
         # The paper's split of 2,438 images: 1,887 to train on, 271 to validate, 280 to test.
         parser.set_defaults(val_fraction=0.111, test_fraction=0.115, batch_size=None)
         own_help = {"dataset_mode": argparse.SUPPRESS, "direction": argparse.SUPPRESS,

@@ -16,8 +16,8 @@ FACTS = "facts.json"
 # Options that mean "no limit", which JSON has no number for.
 ENDLESS = {"inf": math.inf, "-inf": -math.inf}
 # What runs did before these options were there. Each scan of PET was scaled by its own percentiles, images were not
-# resampled, and steps were made in the plain way.
-BEFORE = {"pet_window": "percentiles", "spacing": None,
+# resampled, validation counted images, and steps were made in the plain way.
+BEFORE = {"pet_window": "percentiles", "spacing": None, "val_by": "image",
           "amp": "off", "compile": "off", "channels_last": "off", "accumulate": 1, "clip_grad": 0.0, "ema": 0.0}
 OF_THE_CALL = {"words"}     # how the options were given, which provenance.json keeps of every call
 MANY = 10               # so many runs are listed where one is not found

@@ -83,6 +83,7 @@ class TrainOptions(BaseOptions):
     def _watching(self, g: ArgumentGroup) -> None:
         g.add_argument("--print_freq", type=POSITIVE, default=100, help="write the losses every N steps")
         g.add_argument("--val_freq", type=COUNT, default=1, help="validate every N epochs (0: never)")
+        self._validation(g)
         g.add_argument("--early_stop", type=COUNT, default=0,
                        help="stop after so many validations without a smaller error (0: never)")
         g.add_argument("--on_nan", default="stop", choices=["stop", "skip"],
@@ -106,6 +107,7 @@ class TrainOptions(BaseOptions):
         if opt.batch_size % opt.nproc:
             raise UserError(f"--batch_size {opt.batch_size} cannot be divided among {opt.nproc} processes: give a "
                             f"multiple of {opt.nproc}")
+        opt.val_by = opt.val_by or opt.split_by
         if opt.n_epochs + opt.n_epochs_decay < opt.epoch_count and not opt.max_steps:
             raise UserError(f"--n_epochs {opt.n_epochs} and --n_epochs_decay {opt.n_epochs_decay} end before "
                             f"--epoch_count {opt.epoch_count}: there is nothing to train")

@@ -33,13 +33,22 @@ from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.progress import track
 from duiit_cli.inference.networks import PreparedScan, own_scans, read
-from duiit_cli.inference.scan_answers import asked_images, label_of, of_scan, slice_answers, used_slices
+from duiit_cli.inference.scan_answers import (
+    AGGREGATES,
+    asked_images,
+    label_of,
+    of_scan,
+    score_of,
+    slice_answers,
+    used_slices,
+)
+from duiit_cli.inference.validated import cross_fitted
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 Parts = Mapping[str, set[str]]      # {patient: the parts of the split that hold images of theirs}
 VERSION = 1
-AGGREGATES = ("mean", "median")
+BEST = "best"           # the epoch that validation patients choose
 SAMPLE = 100            # training scans that the fingerprint is made of, evenly spread: ranges need no more
 # What shapes a slice, and what shapes an answer: facts that were found under other settings are not these.
 SLICES = ("target", "ct_window", "pet_window", "mri_channel", "slices", "keep_empty")
@@ -52,10 +61,12 @@ TABLES = ("label_column", "id_column", "patient_regex")
 @dataclass(frozen=True)
 class Calibration:
     """scores: {aggregate: [score of each validation patient]}, absolute errors or 1 - the true class's probability;
-    fingerprint: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}."""
+    fingerprint: the training scans' fingerprint; both None where unknown. parts: {patient: {parts of the split}}.
+    honest: False where these patients have chosen the epoch and their errors in it are too small."""
     scores: dict[str, list[float]] | None
     fingerprint: dict[str, Any] | None
     parts: Parts
+    honest: bool = True
 
 
 def write_calibration(model: Any, opt: Namespace, dataset: Any = None) -> None:
@@ -71,7 +82,7 @@ def write_calibration(model: Any, opt: Namespace, dataset: Any = None) -> None:
     net = copy.deepcopy(getattr(net, "module", net)).eval()
     target = dataset.members[dataset.target] if isinstance(dataset, PreparedDataset) else None
     try:
-        for epoch in ("latest", "best"):
+        for epoch in ("latest", BEST):
             weights = folder / f"{epoch}_net_P.pth"
             if weights.is_file():
                 checkpoint.load_weights(net, weights, model.device)
@@ -87,9 +98,12 @@ def of_run(opt: Namespace, net: Module, device: torch.device) -> Calibration:
     epoch = f"iter_{opt.load_iter}" if opt.load_iter > 0 else opt.epoch
     opt, run = copy.copy(opt), run_file.read(opt.checkpoints_dir, opt.name)
     vars(opt).update({k: run.get(k) for k in TABLES})
-    scores = _or_none("interval", _scores, opt, net, device, folder, epoch)
+    found = _or_none("interval", _scores, opt, net, device, folder, epoch)
     seen = _or_none("flag", _fingerprint, opt, folder)
-    return Calibration(scores, seen, parts_of(folder, opt) if (folder / splits.NAME).is_file() else {})
+    parts = parts_of(folder, opt) if (folder / splits.NAME).is_file() else {}
+    if found is None:
+        return Calibration(None, seen, parts)
+    return Calibration(found["scores"], seen, parts, honest=epoch != BEST or found.get("cross_fitted", False))
 
 
 def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
@@ -103,20 +117,30 @@ def _or_none(what: str, find: Callable[..., T], *args: Any) -> T | None:
 # -- how far the predictor errs --------------------------------------------------------------------------------------
 
 def _scores(opt: Namespace, net: Module, device: torch.device, folder: Path, epoch: str,
-            target: ModalityDataset | None = None) -> dict[str, list[float]]:
+            target: ModalityDataset | None = None) -> dict[str, Any]:
+    """What calibration_<epoch>.json holds, found now where it is not kept."""
     made_with = {**{name: getattr(opt, name) for name in ANSWERS}, "weights": digest(net)}
     if opt.spacing is not None:                 # runs from before there was one keep what they have
         made_with["spacing"] = opt.spacing
     path = folder / f"calibration_{epoch}.json"
     kept = _read(path)
     if kept.get("made_with") == made_with:
-        return kept["scores"]
-    scores = calibrate(opt, net, device, parts_of(folder, opt), target)
+        return kept
+    honest = cross_fitted(folder) if epoch == BEST and at_validation(opt, folder) else None
+    scores = honest or calibrate(opt, net, device, parts_of(folder, opt), target)
     meaning = "1 - probability of the true class" if opt.task == "classification" else "absolute error in label units"
     found = {"version": VERSION, "epoch": epoch, "score": f"{meaning}, of each validation patient's worst scan",
              "patients": len(scores["mean"]), "scores": scores, "made_with": made_with}
+    if epoch == BEST:
+        found["cross_fitted"] = honest is not None
     _write(path, found, kept, "weights")
-    return scores
+    return found
+
+
+def at_validation(opt: Namespace, folder: Path) -> bool:
+    """Whether answers are now asked as they were when the run was validated."""
+    run = run_file.read(folder.parent, folder.name)
+    return all(run.get(name) == getattr(opt, name) for name in (*ANSWERS, "spacing"))
 
 
 def calibrate(opt: Namespace, net: Module, device: torch.device, parts: Parts,
@@ -161,11 +185,6 @@ def _errors(images: Sequence[np.ndarray], label: Label, opt: Namespace, net: Mod
         return {}
     answers = slice_answers(net, images, opt, device)
     return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
-
-
-def score_of(answer: Any, label: Any, opt: Namespace) -> float:
-    """How far an answer is off: |answer - label|, or 1 - the probability of the true class."""
-    return 1 - float(answer[opt.facts.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
 
 
 def digest(net: Module) -> str:

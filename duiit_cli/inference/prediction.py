@@ -129,6 +129,10 @@ def _limit(run: calibration.Calibration, opt: Namespace) -> float | None:
     if not opt.interval or run.scores is None:
         return None
     scores = run.scores[opt.aggregate]
+    if not run.honest:
+        log.warning("--epoch best: was chosen by the very patients that the interval rests on, and the run does not "
+                    "keep how they fared in other epochs: it holds less often than --interval %g says; use --epoch "
+                    "latest where that matters", opt.interval)
     limit = bound(scores, opt.interval)
     if limit is None:
         log.warning("no interval: at --interval %g it needs %d labelled patients in validation and in no other part, "

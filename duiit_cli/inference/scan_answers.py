@@ -11,6 +11,8 @@ from duiit.data.preparing.cohort import as_float, as_stored
 from duiit.data.readers.slice import Label, Scan
 from duiit_cli.inference.networks import PreparedScan, predict
 
+AGGREGATES = ("mean", "median")
+
 
 def used_slices(prepared: PreparedScan, opt: Namespace) -> list[int]:
     """Indices of the slices of a PreparedScan that say something."""
@@ -37,6 +39,11 @@ def of_scan(answers: np.ndarray, aggregate: str) -> Any:
     """Mean or median over slices: (N,) -> a number; (N, K) -> (K,) probabilities, which sum up to 1."""
     together = (np.median if aggregate == "median" else np.mean)(answers, axis=0)
     return together / together.sum() if together.ndim else float(together)
+
+
+def score_of(answer: Any, label: Any, opt: Namespace) -> float:
+    """How far a scan's answer is off: |answer - label|, or 1 - the probability of the true class."""
+    return 1 - float(answer[opt.facts.classes.index(label)]) if opt.task == "classification" else abs(answer - label)
 
 
 def label_of(scan: Scan, labels: Iterable[Label]) -> Label:

@@ -28,7 +28,7 @@ from duiit.util.progress import TrainProgress
 from duiit.util.states import StateFiles
 from duiit.util.version import __version__
 from duiit.util.visualizer import Visualizer
-from duiit_cli.inference import calibration
+from duiit_cli.inference import calibration, validated
 from duiit_cli.training.guard import NumberGuard
 from duiit_cli.training.resume import refuse_other_data, starting_point
 from duiit_cli.training.run_folder import claimed
@@ -156,6 +156,7 @@ class TrainingRun:
         self.states, self.stop = states, stop
         self.epoch, self.batches_done, self.steps = opt.epoch_count, 0, 0
         self.best, self.stale = math.inf, 0         # the smallest validation error, and validations since
+        self.validations = validated.Record(folder, opt)
         self.last_epoch = opt.n_epochs + opt.n_epochs_decay
         self.guard = NumberGuard(opt, model, folder)
         held_out = getattr(dataset.dataset, "held_out", None)
@@ -174,7 +175,9 @@ class TrainingRun:
         self.visualizer = Visualizer(self.opt) if main else _Unwatched()
         if state:
             self._take_up(state)
-        else:
+        if main and self._will_validate():
+            self.validations.begin(self.epoch if state else None)
+        if not state:
             self.save()                         # from here on the run can be gone on with, and the disk has room
         images = self.dataset.batches * self.opt.batch_size
         log.info("%d images, %d steps an epoch, on %s%s in %s", len(self.dataset),
@@ -296,6 +299,8 @@ class TrainingRun:
         name, value = next(iter(errors.items()))
         self.model.metric = value
         self._log_losses({**self._losses(), **errors})
+        if distributed.is_main():
+            self.validations.add(self.epoch, errors)
         better = value < self.best
         self.best, self.stale = (value, 0) if better else (self.best, self.stale + 1)
         if better:
@@ -312,8 +317,8 @@ class TrainingRun:
                             self._how_to_go_on())
             return 128 + self.stop["signal"]
         if 0 < self.opt.early_stop <= self.stale:
-            log.info("stopped early: no smaller validation error than %.4g in %d validations; --epoch best has the "
-                     "weights of that one", self.best, self.stale)
+            log.info("stopped early: no smaller validation error (by %s) than %.4g in %d validations; --epoch best has "
+                     "the weights of that one", self.opt.val_by, self.best, self.stale)
         if distributed.is_main():
             calibration.write_calibration(self.model, self.opt, self.dataset.dataset)
         log.info("trained %d steps; the run is in %s", self.steps, self.folder)

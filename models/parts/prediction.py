@@ -1,12 +1,14 @@
 """What the models that hold a predictor P share: its options, its making, its validation."""
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
 from duiit.models import networks
+from duiit.util import metrics
 from duiit.util.bounds import WEIGHT
 from duiit.util.errors import UserError
 
@@ -86,27 +88,79 @@ def check_weights(opt: Namespace) -> None:
             networks.define_P(opt.netP, opt.output_nc, weights=opt.weights_P)
 
 
-@torch.no_grad()
-def validate(net: torch.nn.Module, dataset: Iterable[Mapping[str, Any]], task: str,
-             device: torch.device) -> dict[str, float]:
-    """Errors of `net` on the labelled items {B, B_label} of `dataset`: {} where there are none.
+# -- validation ----------------------------------------------------------------------------------------------------
 
-    Regression: mean squared and mean absolute error an image, in label units. Classification: share of wrong answers.
+
+class Validation(dict[str, float]):
+    """{name: error}, the first of which chooses the best epoch, and what it is made of.
+
+    answers: (N,) labels or (N, K) class probabilities of the labelled images; labels, patients, scans: (N,) of each.
+    patients and scans are None where the data set does not tell them.
     """
-    answers, labels = [], []
+    answers: np.ndarray
+    labels: np.ndarray
+    patients: list[str] | None
+    scans: list[str] | None
+
+    def error_of(self, images: np.ndarray, task: str, by: str) -> tuple[float, int]:
+        """(error, weight) of one patient, the images at these positions: the first of the errors above is the weighted
+        mean of these over patients."""
+        found = _validation(self.answers[images], self.labels[images], ["one"] * len(images), None, task, by)
+        several = task == "classification" and len(set(self.labels[images].tolist())) > 1
+        return next(iter(found.values())), len(images) if by == "image" else int(not several)
+
+
+@torch.no_grad()
+def validate(net: torch.nn.Module, dataset: Iterable[Mapping[str, Any]], task: str, device: torch.device,
+             by: str = "patient") -> dict[str, float]:
+    """Errors of `net` on the labelled items {B, B_label, B_patients, B_scans} of `dataset`: a Validation, or {} where
+    there are none.
+
+    Regression: mean squared and mean absolute error, in label units. Classification: share of wrong answers. By
+    patient, as reports have it: of the mean answer to a patient's images, and a patient whose images have several
+    classes is left out. By image where `by` says so, or where the data set tells no patients. The names end in which.
+    """
+    answers, labels, patients, scans = [], [], [], []
     was_training = net.training
     net.eval()
     for batch in dataset:
-        answers.append(net(batch["B"].to(device)).cpu())
-        labels.append(batch["B_label"])
+        output = net(batch["B"].to(device))
+        answers.append((output.softmax(1) if task == "classification" else output).double().cpu().numpy())
+        labels.append(batch["B_label"].numpy())
+        patients += batch.get("B_patients", ())
+        scans += batch.get("B_scans", ())
     net.train(was_training)
     if not labels:
         return {}
-    answers, labels = torch.cat(answers), torch.cat(labels)
-    known = labels >= 0 if task == "classification" else ~torch.isnan(labels)
+    answers, labels = np.concatenate(answers), np.concatenate(labels)
+    known = labels >= 0 if task == "classification" else ~np.isnan(labels)
     if not known.any():
         return {}
+    who, of = ([x for x, k in zip(names, known, strict=True) if k] if names else None for names in (patients, scans))
+    return _validation(answers[known], labels[known], who, of, task, by)
+
+
+def _validation(answers: np.ndarray, labels: np.ndarray, patients: list[str] | None, scans: list[str] | None,
+                task: str, by: str) -> Validation:
+    groups: Sequence[Any] = patients if by == "patient" and patients else range(len(labels))
+    ending = "patient" if groups is patients else "image"
+    said, true = (np.array(list(metrics.by_group(values, groups).values())) for values in (answers, labels))
     if task == "classification":
-        return {"val_error": float((answers[known].argmax(1) != labels[known]).float().mean())}
-    error = answers[known] - labels[known]
-    return {"val_mse": float(error.square().mean()), "val_mae": float(error.abs().mean())}
+        whole = [len({*of_one}) == 1 for of_one in _grouped(labels.tolist(), groups)]
+        if not any(whole):                  # nobody is of one class
+            return _validation(answers, labels, patients, scans, task, "image")
+        wrong = said[whole].argmax(1) != true[whole]
+        found = Validation({f"val_error_{ending}": float(wrong.mean())})
+    else:
+        error = said - true
+        found = Validation({f"val_mse_{ending}": float(np.square(error).mean()),
+                            f"val_mae_{ending}": float(np.abs(error).mean())})
+    found.answers, found.labels, found.patients, found.scans = answers, labels, patients, scans
+    return found
+
+
+def _grouped(values: Iterable[Any], groups: Iterable[Any]) -> Iterable[list[Any]]:
+    found: dict[Any, list[Any]] = {}
+    for value, group in zip(values, groups, strict=True):
+        found.setdefault(group, []).append(value)
+    return found.values()

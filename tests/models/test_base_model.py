@@ -174,7 +174,7 @@ def test_classification_from_folders_to_a_loaded_model(make, steps, classes, tmp
     steps(model, loader, 2)
     assert model.opt.facts.classes == ("old", "young") and model.netP.num_classes == 2
     assert all(torch.isfinite(torch.tensor(v)) for v in model.get_current_losses().values())
-    assert 0 <= model.validate(loader.dataset.held_out("val"))["val_error"] <= 1
+    assert 0 <= model.validate(loader.dataset.held_out("val"))["val_error_patient"] <= 1
     model.save_networks("latest")
     run_file.write(tmp_path / "run", model.opt, "0")
 

@@ -7,6 +7,7 @@ import json
 from argparse import Action, Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -174,9 +175,16 @@ class Plan:
         if unknown:
             raise UserError(f"[{table}] of a method: --model {model} has no option {unknown}"
                             f"{nearest(unknown, actions)}")
-        merged = {**QUIET, **values, **{k: v for k, v in scale.items() if k in actions}, **opt.training_options,
-                  "model": model, **self._place(split)}
+        merged = {**QUIET, "val_by": self.val_by, **values, **{k: v for k, v in scale.items() if k in actions},
+                  **opt.training_options, "model": model, **self._place(split)}
         return ["train", *(word for k, v in merged.items() for word in as_words(actions[k], v))]
+
+    @cached_property
+    def val_by(self) -> str:
+        """As --split_by; an experiment that was begun before there was a choice goes on by image."""
+        before = read(self.root).values() if (self.root / NAME).is_file() else ()
+        planned = {_validated_by(task) for task in before if task.words}
+        return "image" if planned == {"image"} else self.opt.split_by
 
     def _place(self, split: int) -> dict[str, Any]:
         opt = self.opt
@@ -237,7 +245,8 @@ class Plan:
         before = read(self.root)
         for task in self.tasks.values():
             old = before.get(task.id)
-            changed = sorted(set(task.words) ^ set(old.words)) if old else []
+            then = {*old.words, f"--val_by={_validated_by(old)}"} if old and old.words else set()
+            changed = sorted(set(task.words) ^ then) if old else []
             changed = changed or (sorted(set(task.needs) ^ set(old.needs)) if old and task.kind == CHOICE else [])
             if old and old.about.get("epoch") != task.about.get("epoch"):
                 changed = [f"--epoch={old.about.get('epoch')}", f"--epoch={self.opt.epoch}"]
@@ -249,6 +258,12 @@ class Plan:
         """plan.json: what the tasks' processes read. Tasks of earlier calls stay in it."""
         earlier = read(self.root) if (self.root / NAME).is_file() else {}
         write_json(self.root / NAME, [asdict(t) for t in {**earlier, **self.tasks}.values()])
+
+
+def _validated_by(task: Task) -> str:
+    """What the task's --val_by is: image where it was planned before there was one."""
+    said = [w.partition("=")[2] for w in task.words if w.startswith("--val_by=")]
+    return said[-1] if said else "image"
 
 
 def read(root: str | PathLike[str]) -> dict[str, Task]:
