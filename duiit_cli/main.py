@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 
+from duiit.util import threads
 from duiit.util.errors import UserError, fail
 from duiit.util.logs import setup_logging
 from duiit.util.version import __version__
@@ -40,6 +41,7 @@ def cli() -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits: 0 done, 2 a mistake in the input (one line on stderr), 130 interrupted."""
     setup_logging()
+    threads.wait_asleep()
     try:
         code = cli.main(args=argv, prog_name="duiit", standalone_mode=False)
     except (UserError, click.ClickException) as error:

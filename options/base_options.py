@@ -9,6 +9,7 @@ from pathlib import Path
 from duiit.options import presets, run_file
 from duiit.options.command_options import CommandOptions
 from duiit.options.parsing import ArgumentGroup, OptionParser
+from duiit.util import threads
 from duiit.util.bounds import COUNT, FRACTION, POSITIVE, SEED, WEIGHT, Bounded
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
@@ -39,6 +40,8 @@ class BaseOptions(CommandOptions):
                        help="folder with further models and data sets: models/foo_model.py, data/foo_dataset.py")
         g.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N or mps")
         g.add_argument("--gpu_ids", default="0", help="the GPU that --device auto takes, such as 0; -1 for the CPU")
+        g.add_argument("--threads", type=COUNT, default=0,
+                       help="threads to compute with on the CPU, in each process (0: OMP_NUM_THREADS, or one a core)")
         g.add_argument("--seed", type=SEED, default=0, help="seed of weights, batches and augmentation")
         g.add_argument("--verbose", action="store_true", help="print the networks and every step taken")
         g.add_argument("--suffix", default="", help="added to --name, such as {model}_{netG}_size{load_size}")
@@ -135,6 +138,7 @@ class BaseOptions(CommandOptions):
         opt.facts = run_file.read_facts(opt.checkpoints_dir, opt.name) if self.of_run(opt) else Facts()
         self.check(opt)
         opt.gpu_ids, opt.device = place(opt.device, opt.gpu_ids)
+        opt.threads = threads.use(opt.threads, getattr(opt, "nproc", 1))
         return opt
 
     def of_run(self, opt: Namespace) -> bool:
@@ -165,6 +169,8 @@ class BaseOptions(CommandOptions):
     def check_data(self, opt: Namespace) -> None:
         if not opt.dataroot and not self.from_run:
             raise UserError("--dataroot is missing: name the folder that holds one folder a modality")
+        for option in ("dataroot", "input"):
+            run_file.refuse_as_images(option, getattr(opt, option, None))
         if opt.val_fraction + opt.test_fraction >= 1:
             raise UserError("--val_fraction and --test_fraction leave nobody to train on: their sum must be below 1")
 

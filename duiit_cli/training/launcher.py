@@ -11,6 +11,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from duiit.util import threads
 from duiit.util.errors import UserError, fail
 from duiit.util.logs import setup_logging
 from duiit_cli.training.loop import train
@@ -42,6 +43,7 @@ def launch(opt: Namespace) -> int:
 def _train(opt: Namespace) -> int:
     """In each process: 0 as a value, any other exit status as the end of the process."""
     setup_logging(opt.verbose)
+    threads.use(opt.threads)
     try:
         code = train(opt)
     except UserError as error:

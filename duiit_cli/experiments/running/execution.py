@@ -16,6 +16,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
+from duiit.util import threads
 from duiit.util.errors import UserError
 from duiit.util.progress import track
 from duiit_cli.experiments.planning import plan
@@ -144,7 +145,9 @@ class LocalProcesses:
     def __init__(self, jobs: int, gpus: Iterable[str] = ()) -> None:
         self.gpus = list(gpus)
         self.children: list[_Child] = []
-        self.threads = max(_cores() // max(jobs, 1), 1)
+        self.threads = max(threads.cores() // max(jobs, 1), 1)
+        log.info("%d parts at once, each with %s threads (OMP_NUM_THREADS)", jobs,
+                 os.environ.get("OMP_NUM_THREADS", self.threads))
 
     def start(self, root: Path, task: plan.Task) -> "_Child":
         # -P: a folder of the user's that is named like some package must not be imported in its place.
@@ -174,11 +177,6 @@ class LocalProcesses:
                 process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Child:

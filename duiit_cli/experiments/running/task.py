@@ -19,6 +19,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from duiit.util import threads
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit_cli.experiments.planning import plan
@@ -201,6 +202,7 @@ def main(root: str, task_id: str) -> int:
     """Exit status 0: done; 1: failed, and failed.json says why; anything else: stopped."""
     from duiit.util.logs import setup_logging
 
+    threads.wait_asleep()
     setup_logging()
     task = plan.read(root)[task_id]
     try:
