@@ -6,7 +6,7 @@ its own, such as A_mri, A_mri_label, A_mri_paths.
 """
 import logging
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class CrossModalityDataset(PreparedDataset):
             raise UserError("--direction BtoA: here the folders' roles have names; say --target and --sources instead")
         names = modality_folders(root)
         if opt.target not in names:
-            raise UserError(f"--target {opt.target}: {root} has no such folder; it holds {', '.join(names) or 'none'}")
+            raise no_target(opt, names)
         wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else [n for n in names if n != opt.target]
         missing = [s for s in wanted if s not in names]
         if missing or opt.target in wanted:
@@ -118,6 +118,13 @@ class CrossModalityDataset(PreparedDataset):
 
 def _keyed(key: str, item: Mapping[str, Any]) -> dict[str, Any]:
     return {key: item["image"], f"{key}_label": item["label"], f"{key}_paths": item["path"]}
+
+
+def no_target(opt: Namespace, names: Sequence[str]) -> UserError:
+    """The error for a --dataroot among whose folders `names` the target is not."""
+    root = Path(opt.dataroot)
+    above = f"; give the folder above it: --dataroot {root.parent}" if root.name == opt.target else ""
+    return UserError(f"--target {opt.target}: {root} has no such folder; it holds {', '.join(names) or 'none'}{above}")
 
 
 def modality_folders(root: str | PathLike[str]) -> list[str]:

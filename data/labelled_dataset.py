@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from duiit.data import splits
-from duiit.data.cross_modality_dataset import modality_folders
+from duiit.data.cross_modality_dataset import modality_folders, no_target
 from duiit.data.modality_dataset import (
     ModalityDataset,
     PreparedDataset,
@@ -46,7 +46,7 @@ class LabelledDataset(PreparedDataset):
         super().__init__(opt)
         names = modality_folders(opt.dataroot)
         if opt.target not in names:
-            raise UserError(f"--target {opt.target}: {opt.dataroot} has no such folder; it holds {', '.join(names)}")
+            raise no_target(opt, names)
         self.target = opt.target
         self.sources: list[str] = []
         training = opt.isTrain and opt.phase == "train"

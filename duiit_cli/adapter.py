@@ -71,7 +71,9 @@ class OptionsCommand(click.Command):
         self.actions = [a for a in option_actions(parser) if a.help != argparse.SUPPRESS]
         self.params = [to_click(a) for a in self.actions]
         if self.options.positional:
-            self.params.append(click.Argument([self.options.positional], type=click.Path(), required=False))
+            # Under a name of its own: the option of that name is there as well.
+            self.params.append(click.Argument(["word"], metavar=f"[{self.options.positional.upper()}]",
+                                              type=click.Path(), required=False))
 
     def _declare_alone(self, words: Sequence[str]) -> OptionParser:
         """The options without the words, but for the plug-ins, whose names are to be completed too."""

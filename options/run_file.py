@@ -13,6 +13,7 @@ from duiit.util.files import write_json, write_text
 
 NAME = "train_opt.json"
 FACTS = "facts.json"
+PLAN = "plan.json"      # of an experiment, which is no run but holds some
 # Options that mean "no limit", which JSON has no number for.
 ENDLESS = {"inf": math.inf, "-inf": -math.inf}
 # What runs did before these options were there. Each scan of PET was scaled by its own percentiles, images were not
@@ -72,7 +73,24 @@ def _recorded(checkpoints_dir: str | PathLike[str], name: str) -> tuple[dict[str
         raise UserError(f"{path} is damaged: not the JSON that `duiit train` writes; restore or retrain it") from None
 
 
+def refuse_as_images(option: str, folder: str | PathLike[str] | None) -> None:
+    """Raises UserError where `folder` holds a run or an experiment, whose pages have pictures too."""
+    found = next((kind for kind, name in (("a trained run", NAME), ("an experiment", PLAN))
+                  if folder and (Path(folder) / name).is_file()), None)
+    if found:
+        raise UserError(f"--{option} {folder}: is {found}, not a folder of images; runs are named by "
+                        f"--checkpoints_dir and --name, and --{option} names the images")
+
+
 def _known(name: str, root: Path) -> str:
+    if (root / NAME).is_file():
+        whole = root.resolve()
+        return f"{root} is a run itself: give --checkpoints_dir {whole.parent} --name {whole.name}"
+    experiment = next((f for f in (root / name, root) if (f / PLAN).is_file()), None)
+    if experiment:
+        methods = sorted(p.name for p in (experiment / "cells").glob("*") if any(p.glob(f"*/{NAME}")))
+        return (f"{experiment} is an experiment: its runs are such as --checkpoints_dir "
+                f"{experiment / 'cells' / (methods or ['METHOD'])[0]} --name split_00")
     runs = sorted(p.parent.name for p in root.glob(f"*/{NAME}"))
     if not runs:
         return "no run is there yet; `duiit train` makes one, --checkpoints_dir says where to look"

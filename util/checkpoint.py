@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from duiit.util.errors import UserError
-from duiit.util.files import atomic_path
+from duiit.util.files import atomic_path, natural_key
 
 MARK = b"duiit sha256 "
 COMMENT = len(MARK) + 64
@@ -80,7 +80,7 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> Any:
     """What `save` wrote, onto `device`. Raises UserError where the file is missing, damaged or not plain data."""
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; --epoch says which weights to load")
+        raise UserError(f"{path}: no such file; {_instead_of(path)}")
     try:
         if sealed(path) is False:
             raise ValueError("its checksum is wrong: the file was damaged after it was written")
@@ -93,6 +93,17 @@ def load(path: str | PathLike[str], device: str | torch.device = "cpu") -> Any:
     except Exception as error:              # torch and zipfile each raise their own kinds
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{path}: not readable as a checkpoint ({reason[:120]}); use another epoch's") from None
+
+
+def _instead_of(path: Path) -> str:
+    """Which weights a run's folder holds, or how they come about."""
+    network = path.stem.partition("_net_")[2]
+    there = {p.name.partition("_net_")[0] for p in path.parent.glob(f"*_net_{network}.pth")} if network else set()
+    if there:
+        return f"--epoch says which weights to load; there are {', '.join(sorted(there, key=natural_key))}"
+    if any(path.parent.glob("*_net_*.pth")):
+        return "its run has no such network"
+    return "nothing was saved yet: train first, or go on with `duiit train --name … --continue_train`"
 
 
 def load_weights(net: torch.nn.Module, path: str | PathLike[str], device: str | torch.device = "cpu") -> None:

@@ -2,6 +2,7 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ def help_of(capsys, duiit, *words):
                                      "data phantom", "data", ""])
 def test_every_command_has_help_without_a_run_or_data(tmp_path, monkeypatch, capsys, duiit, command):
     monkeypatch.chdir(tmp_path)
+    warnings.simplefilter("error")       # click warns of an option that it finds twice; pytest restores the filters
     for flag in ("--help", "-h"):
         assert duiit(*command.split(), flag) == 0
         assert capsys.readouterr().out.startswith("Usage: duiit " + command)

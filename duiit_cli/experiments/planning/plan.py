@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from duiit.data import splits
-from duiit.data.cross_modality_dataset import modality_folders
+from duiit.data.cross_modality_dataset import modality_folders, no_target
 from duiit.data.readers.slice import Scan
 from duiit.models import find_model_using_name
 from duiit.options import TrainOptions, presets
@@ -60,8 +60,7 @@ def sources_of(opt: Namespace) -> list[str]:
     """The source folders of the experiment's data, as --sources or the data folder say. Raises UserError."""
     names = modality_folders(opt.dataroot)
     if opt.target not in names:
-        raise UserError(f"--target {opt.target}: {opt.dataroot} has no such folder; it holds "
-                        f"{', '.join(names) or 'none'}")
+        raise no_target(opt, names)
     wanted = [s.strip() for s in opt.sources.split(",")] if opt.sources else [n for n in names if n != opt.target]
     missing = next((s for s in wanted if s not in names or s == opt.target), None)
     if missing:
