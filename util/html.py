@@ -1,8 +1,8 @@
 """A web page of images, tables and text, with upstream's interface; for training (`web/index.html`) and test results.
 
-The page needs nothing but its `images/` folder: no script, no font, no request to anywhere, so it opens from a disk, a
-web server or a zip file, in a hospital too. Every piece is turned into text when it is added, so saving a page again
-and again costs no more than joining strings.
+The page needs nothing but its `images/` folder: no font, no request to anywhere, so it opens from a disk, a web server
+or a zip file, in a hospital too (a training's page also loads `status.js` from beside it, util/run_status.py).
+Every piece is turned into text when it is added, so saving a page again and again costs no more than joining strings.
 """
 import math
 from collections.abc import Iterable, Mapping, Sequence

@@ -259,6 +259,14 @@ def _singular(unit: str) -> str:
     return unit[:-1] if unit.endswith("s") and len(unit) > 2 else unit
 
 
+def spoken(seconds: float) -> str:
+    """12 s, 3.4 min, 5.6 h or 2.1 days."""
+    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
+        if seconds >= size * (2 if unit == "days" else 1.5):
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
+
+
 def _clock(seconds: float) -> str:
     """0:07, 12:40, 3:05:00, 2 d 4 h."""
     minutes, second = divmod(round(seconds), 60)

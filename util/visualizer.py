@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from duiit.util import chart
+from duiit.util import chart, run_status
 from duiit.util.errors import UserError
 from duiit.util.files import natural_key, write_csv, write_text
 from duiit.util.html import HTML, figures
@@ -69,7 +69,8 @@ class Visualizer:
         self._log = LossLog(run, resumed)
         if is_train:
             self._log.begin()
-        self._page = EpochPage(self.web_dir, self._title(), resumed) if self.use_html else None
+        status = run_status.page_line(opt) if self.use_html else ""
+        self._page = EpochPage(self.web_dir, self._title(), resumed, status) if self.use_html else None
         self._curve: list[tuple[float, dict[str, float]]] = []
         self._x_label = "epoch"
         self._visdom = None
@@ -286,8 +287,8 @@ class EpochPage:
     What an epoch looks like is rendered once, so a page costs the same in epoch 1000 as in epoch 1.
     """
 
-    def __init__(self, web_dir: Path, title: str, resumed: bool) -> None:
-        self.web_dir, self.title = web_dir, title
+    def __init__(self, web_dir: Path, title: str, resumed: bool, status: str = "") -> None:
+        self.web_dir, self.title, self.status = web_dir, title, status
         self._sections: dict[int, str] = {}
         (web_dir / "images").mkdir(parents=True, exist_ok=True)
         # A new run under an old name does not show the old run's epochs as its own.
@@ -313,6 +314,7 @@ class EpochPage:
         page = HTML(self.web_dir, self.title, refresh=refresh)
         now = datetime.now().strftime("%Y-%m-%d %H:%M")
         page.add_text(f"Last update {now}. {'' if refresh else 'Training has ended.'}")
+        page.add_html(self.status)
         if charts:
             page.add_header("Losses")
             page.add_html(charts)

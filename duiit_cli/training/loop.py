@@ -7,20 +7,18 @@ together each runs this loop, in step with the others; the first one writes.
 """
 import logging
 import math
-import signal
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from types import FrameType
 from typing import Any, Self
 
 from duiit.data import CustomDatasetDataLoader, create_dataset, splits
 from duiit.models import create_model, find_model_using_name
 from duiit.models.base_model import BaseModel
 from duiit.options import TrainOptions, run_file
-from duiit.util import checkpoint, distributed, provenance
+from duiit.util import checkpoint, distributed, provenance, run_status
 from duiit.util.errors import UserError
 from duiit.util.files import write_text
 from duiit.util.logs import log_to_file, setup_logging
@@ -29,9 +27,11 @@ from duiit.util.states import StateFiles
 from duiit.util.version import __version__
 from duiit.util.visualizer import Visualizer
 from duiit_cli.inference import calibration, validated
+from duiit_cli.training import outlook
 from duiit_cli.training.guard import NumberGuard
-from duiit_cli.training.resume import refuse_other_data, starting_point
+from duiit_cli.training.resume import is_complete, note_threads, refuse_other_data, starting_point
 from duiit_cli.training.run_folder import claimed
+from duiit_cli.training.stopping import Stop, StoppedAtOnce, interruptible, stop_signals
 
 log = logging.getLogger(__name__)
 MADE_OF_OTHERS = {"gpu_ids"}        # what --device comes to
@@ -40,30 +40,40 @@ MADE_OF_OTHERS = {"gpu_ids"}        # what --device comes to
 def train(opt: Namespace) -> int:
     """Trains the run that `opt` describes. Returns the exit status: 0, or 128 + signal where one stopped it."""
     folder = Path(opt.checkpoints_dir) / opt.name
-    with distributed.joined(opt), claimed(folder):
-        if not distributed.is_main():
-            setup_logging(quiet=True)
-        return _train(opt, folder)
+    try:
+        with distributed.joined(opt), stop_signals() as stop, claimed(folder):
+            if not distributed.is_main():
+                setup_logging(quiet=True)
+            return _train(opt, folder, stop)
+    except StoppedAtOnce as stopped:
+        log.warning("stopped before the first step")
+        return int(str(stopped.code))
 
 
-def _train(opt: Namespace, folder: Path) -> int:
+def _train(opt: Namespace, folder: Path, stop: Stop) -> int:
     states = StateFiles(folder, opt.keep)
     path, opt.continue_train = distributed.from_main(lambda: starting_point(opt, folder, states))
     state = checkpoint.load(path) if path else None
     at = opt.checkpoints_dir, opt.name
     recorded = (run_file.read(*at), run_file.read_facts(*at)) if path else None
+    if state and recorded:
+        if is_complete(opt, folder, state):
+            return 0
+        note_threads(opt, recorded[0])
     distributed.from_main(lambda: _judge(opt))      # before the data, which may take long
+    log.info("reading the data")
     checkpoint.seed_everything(opt.seed)
     dataset = distributed.first_here(lambda: create_dataset(opt))
     if state and recorded:
         refuse_other_data(opt, *recorded, len(dataset), state["images"])
     checkpoint.seed_everything(opt.seed)        # the networks start the same, whatever reading the data drew
+    log.info("building the networks")
     model = create_model(opt)
     model.restored = state is not None
     model.setup(opt)
     checkpoint.seed_everything(opt.seed + distributed.rank())   # from here on each process draws for itself
     if not distributed.is_main():
-        return _run(opt, folder, dataset, model, states, state)
+        return _run(opt, folder, dataset, model, states, state, stop)
     run_file.write(folder, opt, __version__)
     write_text(folder / "train_opt.txt", _readable(opt))
     provenance.note(folder, "train", opt.words, opt.device, resumed_at_step=state["steps"] if state else None,
@@ -71,7 +81,10 @@ def _train(opt: Namespace, folder: Path) -> int:
                     images=len(dataset))
     handler = log_to_file(folder / "train.log")
     try:
-        return _run(opt, folder, dataset, model, states, state)
+        with run_status.RunStatus(folder, None if opt.no_html else folder / "web") as status:
+            code = _run(opt, folder, dataset, model, states, state, stop, status)
+            status.ended(run_status.STOPPED if code else run_status.FINISHED)
+            return code
     finally:
         logging.getLogger().removeHandler(handler)
         handler.close()
@@ -84,9 +97,8 @@ def _judge(opt: Namespace) -> None:
 
 
 def _run(opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: BaseModel, states: StateFiles,
-         state: Mapping[str, Any] | None) -> int:
-    with _stop_signals() as stop:
-        return TrainingRun(opt, folder, dataset, model, states, stop).go(state)
+         state: Mapping[str, Any] | None, stop: Stop, status: run_status.RunStatus | None = None) -> int:
+    return TrainingRun(opt, folder, dataset, model, states, stop, status).go(state)
 
 
 def _readable(opt: Namespace) -> str:
@@ -100,30 +112,6 @@ def _readable(opt: Namespace) -> str:
         return "" if same else f"    [default: {defaults[name]}]"
 
     return "".join(f"{k:>{width}}: {v}{told(k)}\n" for k, v in sorted(values.items()))
-
-
-@contextmanager
-def _stop_signals() -> Iterator[dict[str, int]]:
-    """Yields a dict that receives the signal which asks to stop; a second Ctrl-C stops at once."""
-    stop: dict[str, int] = {}
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        # One Ctrl-C reaches a launched process twice: from the terminal and from its launcher.
-        if stop and number == signal.SIGINT and not distributed.launched():
-            raise KeyboardInterrupt
-        if not stop and distributed.is_main():
-            log.warning("stopping after this step")
-        stop["signal"] = number
-
-    try:
-        before = {s: signal.signal(s, ask) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:                          # not in the main thread: whoever runs us there stops us another way
-        before = {}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def balance(losses: Mapping[str, float]) -> dict[str, float]:
@@ -151,9 +139,9 @@ class TrainingRun:
     """Where a run stands (epoch, batches of it done, steps in all) and how it goes on."""
 
     def __init__(self, opt: Namespace, folder: Path, dataset: CustomDatasetDataLoader, model: BaseModel,
-                 states: StateFiles, stop: dict[str, int]) -> None:
+                 states: StateFiles, stop: Stop, status: run_status.RunStatus | None = None) -> None:
         self.opt, self.folder, self.dataset, self.model = opt, folder, dataset, model
-        self.states, self.stop = states, stop
+        self.states, self.stop, self.status = states, stop, status
         self.epoch, self.batches_done, self.steps = opt.epoch_count, 0, 0
         self.best, self.stale = math.inf, 0         # the smallest validation error, and validations since
         self.validations = validated.Record(folder, opt)
@@ -180,12 +168,18 @@ class TrainingRun:
         if not state:
             self.save()                         # from here on the run can be gone on with, and the disk has room
         images = self.dataset.batches * self.opt.batch_size
-        log.info("%d images, %d steps an epoch, on %s%s in %s", len(self.dataset),
+        self.first_step, self.announced = self.steps + 1, False
+        log.info("%d images, %d steps an epoch, on %s%s%s, in %s", len(self.dataset),
                  math.ceil(self.dataset.batches / self.opt.accumulate), self.opt.device,
-                 f" and {distributed.ranks() - 1} more" if distributed.ranks() > 1 else "", self.model.acceleration)
+                 f" and {distributed.ranks() - 1} more" if distributed.ranks() > 1 else "",
+                 f" with {self.opt.threads} threads (--threads)" if self.opt.device == "cpu" else "",
+                 self.model.acceleration)
         with (TrainProgress(self.last_epoch, images, first_epoch=self.epoch) if main else _Unwatched()) as progress:
-            while self.epoch <= self.last_epoch and not self.finished():
-                self._one_epoch(progress)
+            try:
+                while self.epoch <= self.last_epoch and not self.finished():
+                    self._one_epoch(progress)
+            except StoppedAtOnce:               # in a step whose start is on the disk: what it changed is not kept
+                return self._stopped()
         return self._end()
 
     def _will_validate(self) -> bool:
@@ -193,6 +187,10 @@ class TrainingRun:
             return False
         rows = getattr(getattr(self.validation, "dataset", None), "rows", None)
         return rows is None or any(row.label is not None for row in rows)       # a plug-in's are not known
+
+    def _batches_left(self) -> int:
+        left = (self.last_epoch - self.epoch + 1) * self.dataset.batches - self.batches_done
+        return min(left, (self.opt.max_steps - self.steps) * self.opt.accumulate) if self.opt.max_steps else left
 
     def finished(self) -> bool:
         return bool(self.stop) or 0 < self.opt.max_steps <= self.steps or 0 < self.opt.early_stop <= self.stale
@@ -222,15 +220,21 @@ class TrainingRun:
     def _step(self, batch: dict[str, Any]) -> bool:
         """Learns from a batch. True where that completed a step: with --accumulate it takes several batches."""
         model, begins = self.model, self.batches_done % self.opt.accumulate == 0
+        if begins and self.steps + 1 == self.first_step and distributed.ranks() == 1:
+            self.announced = outlook.announce(self.opt, batch, self._batches_left())
+            log.info("first step")
         if begins:
             self.guard.before_step()
         model.share_done = (self.epoch - 1 + self.batches_done / self.dataset.batches) / self.last_epoch
         model.measuring = (self.steps + 1) % self.opt.print_freq == 0
-        self.batches_done += 1
-        completes = self.batches_done % self.opt.accumulate == 0 or self.batches_done == self.dataset.batches
-        with model.acceleration.step(completes):
+        done = self.batches_done + 1
+        completes = done % self.opt.accumulate == 0 or done == self.dataset.batches
+        at_once = interruptible() if self.stop.at_once and self.opt.device == "cpu" else nullcontext()
+        with at_once, model.acceleration.step(completes):
             model.set_input(batch)
             model.optimize_parameters()
+        self.stop.at_once = False
+        self.batches_done += 1
         self.steps += completes
         self.guard.after_step(batch, f"epoch {self.epoch}, step {self.steps + (not completes)}")
         return completes
@@ -241,7 +245,7 @@ class TrainingRun:
         wrong = self.guard.found()
         minutes = self.opt.save_every_minutes
         overdue = 0 < minutes * 60 <= time.monotonic() - self.saved_at
-        bad, stop, overdue = distributed.agree(wrong is not None, self.stop.get("signal", 0), overdue)
+        bad, stop, overdue = distributed.agree(wrong is not None, self.stop.signal, overdue)
         if bad:
             self.guard.respond(wrong)
         else:
@@ -249,7 +253,7 @@ class TrainingRun:
             if self.model.averages:
                 self.model.averages.update()
         if stop:
-            self.stop["signal"] = stop
+            self.stop.signal = stop
         return overdue
 
     def _save_if_due(self, overdue: int) -> None:
@@ -265,6 +269,10 @@ class TrainingRun:
 
     def _watch(self, progress: TrainProgress | _Unwatched, computing: float, waiting: float) -> None:
         opt, steps = self.opt, self.steps
+        if self.status:
+            self.status.at(self.epoch, steps)
+        if steps == self.first_step + 1 and not self.announced:     # the first one also allocates
+            outlook.tell(opt, computing + waiting, self._batches_left())
         due = steps % opt.print_freq == 0
         losses = self._losses() if due or steps == 1 else None
         progress.advance(opt.batch_size, losses)
@@ -308,27 +316,32 @@ class TrainingRun:
         return better
 
     def _end(self) -> int:
+        self.stop.at_once = False
         if self.saved_place != (self.epoch, self.batches_done):
             self.save("latest")
-        self.visualizer.close()
         if self.stop:
-            if distributed.is_main():
-                log.warning("stopped at epoch %d, step %d; everything is saved. Go on with: %s", self.epoch, self.steps,
-                            self._how_to_go_on())
-            return 128 + self.stop["signal"]
+            return self._stopped()
+        self.visualizer.close()
         if 0 < self.opt.early_stop <= self.stale:
             log.info("stopped early: no smaller validation error (by %s) than %.4g in %d validations; --epoch best has "
                      "the weights of that one", self.opt.val_by, self.best, self.stale)
         if distributed.is_main():
-            calibration.write_calibration(self.model, self.opt, self.dataset.dataset)
+            self.stop.at_once = True            # what is found here, `duiit predict` finds as well
+            try:
+                calibration.write_calibration(self.model, self.opt, self.dataset.dataset)
+            except StoppedAtOnce:
+                return self._stopped()
+            self.stop.at_once = False
         log.info("trained %d steps; the run is in %s", self.steps, self.folder)
         return 0
 
-    def _how_to_go_on(self) -> str:
-        where = self.opt.checkpoints_dir
-        where = "" if where == "./checkpoints" else f" --checkpoints_dir {where}"
-        where += f" --plugins {self.opt.plugins}" if self.opt.plugins else ""
-        return f"duiit train --name {self.opt.name}{where} --continue_train"
+    def _stopped(self) -> int:
+        """Says so, where everything is on the disk. Returns the exit status."""
+        self.visualizer.close()
+        if distributed.is_main():
+            log.warning("stopped at epoch %d, step %d; everything is saved. Go on with: %s", self.epoch, self.steps,
+                        run_status.how_to_go_on(self.opt))
+        return 128 + self.stop.signal
 
     # -- saving and resuming -----------------------------------------------------------------------------------
 
@@ -347,9 +360,10 @@ class TrainingRun:
                 self.states.save(self._state(own), best="best" in suffixes)
             except UserError as error:
                 raise UserError(f"{error}. The last state that was saved is whole; go on from it with: "
-                                f"{self._how_to_go_on()}") from error
+                                f"{run_status.how_to_go_on(self.opt)}") from error
         self.saved_at = time.monotonic()
         self.saved_place: tuple[int, int] | None = self.epoch, self.batches_done
+        self.stop.at_once = distributed.ranks() == 1 and not self.stop
 
     def _state(self, own: Sequence[Any]) -> dict[str, Any]:
         weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}

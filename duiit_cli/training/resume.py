@@ -8,6 +8,7 @@ from typing import Any
 
 from duiit.options import run_file
 from duiit.options.train_options import changed
+from duiit.util import run_status
 from duiit.util.errors import UserError
 from duiit.util.facts import Facts
 from duiit.util.states import StateFiles
@@ -49,6 +50,32 @@ def starting_point(opt: Namespace, folder: Path, states: StateFiles) -> tuple[Pa
         raise UserError(f"--name {opt.name}: was begun by an earlier version, which pushed the generator another way; "
                         "start anew, or from weights alone with --epoch best or --epoch N")
     return path, True
+
+
+def is_complete(opt: Namespace, folder: Path, state: Mapping[str, Any]) -> bool:
+    """True, and said with what would train longer, where a run that ended well has nothing left to do."""
+    last = opt.n_epochs + opt.n_epochs_decay
+    if state["epoch"] > last:
+        done = f"all {last} epochs are trained"
+        longer = f"start from its weights with a new schedule: --epoch {last} (or best), --n_epochs, --n_epochs_decay"
+    elif 0 < opt.max_steps <= state["steps"]:
+        done, longer = f"{state['steps']} steps are trained", "give a larger --max_steps, or 0 for all epochs"
+    elif 0 < opt.early_stop <= state["stale"]:
+        done, longer = f"--early_stop {opt.early_stop} ended it", "give a larger --early_stop, or 0"
+    else:
+        return False
+    if run_status.read(folder).get("state", run_status.FINISHED) != run_status.FINISHED:
+        return False                            # stopped after its last step: what comes then is still to be done
+    log.info("%s is already complete: %s. To train longer, %s", opt.name, done, longer)
+    return True
+
+
+def note_threads(opt: Namespace, recorded: Mapping[str, Any]) -> None:
+    """Says where a run goes on with another number of threads than it began with: then sums are rounded otherwise."""
+    before = recorded.get("threads", opt.threads)
+    if opt.device == "cpu" and before != opt.threads:
+        log.info("the run began with %d threads and goes on with %d: the last digits may differ from those of an "
+                 "undisturbed run; --threads %d gives the same", before, opt.threads, before)
 
 
 def refuse_other_data(opt: Namespace, recorded: Mapping[str, Any], facts: Facts, images: int, images_then: int) -> None:

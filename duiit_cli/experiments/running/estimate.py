@@ -19,7 +19,7 @@ from duiit.options import TrainOptions
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.logs import each_once
-from duiit.util.progress import track
+from duiit.util.progress import spoken, track
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.planning.survey import Survey
 from duiit_cli.experiments.running import execution
@@ -102,8 +102,9 @@ def _seconds_a_step(opt: Namespace, dataset: CustomDatasetDataLoader) -> float:
         images = whole if cuda else min(whole, _fewest(batch))
         few = {k: v[:images] for k, v in batch.items()}
         began = time.monotonic()
-        model.set_input(few)
-        model.optimize_parameters()
+        with model.acceleration.step():
+            model.set_input(few)
+            model.optimize_parameters()
         if cuda:
             torch.cuda.synchronize()
         times.append(time.monotonic() - began)
@@ -123,11 +124,3 @@ def _endless(dataset: CustomDatasetDataLoader) -> Iterator[dict[str, Any]]:
     for epoch in count(1):
         dataset.set_epoch(epoch)
         yield from dataset
-
-
-def spoken(seconds: float) -> str:
-    """12 s, 3.4 min, 5.6 h or 2.1 days."""
-    for size, unit in ((86400, "days"), (3600, "h"), (60, "min")):
-        if seconds >= size * (2 if unit == "days" else 1.5):
-            return f"{seconds / size:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -4,10 +4,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
+
+from duiit.models.cycle_gan_model import CycleGANModel
+from duiit_cli.training import stopping
 
 DUIIT = Path(sys.executable).with_name("duiit")
 STEPS = 24
@@ -58,10 +62,45 @@ def test_stopped_and_continued_is_as_if_undisturbed(tmp_path, duiit, phantom, ti
             assert torch.equal(value, continued[key]), f"{name}: {key}"
 
 
-def test_interrupted_while_reading_the_data(tmp_path, monkeypatch, capsys, duiit, phantom, tiny):
-    def interrupt(opt):
-        raise KeyboardInterrupt
-    monkeypatch.setattr("duiit_cli.training.loop.create_dataset", interrupt)
-    assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--checkpoints_dir", tmp_path / "runs") == 130
-    assert capsys.readouterr().err.strip() == "error: interrupted"
+@pytest.mark.parametrize("ask", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_while_reading_the_data(tmp_path, monkeypatch, capsys, duiit, phantom, tiny, ask):
+    def read(opt):
+        os.kill(os.getpid(), ask)
+        pytest.fail("it read on")
+    monkeypatch.setattr("duiit_cli.training.loop.create_dataset", read)
+    assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--checkpoints_dir", tmp_path / "runs") == 128 + ask
+    assert capsys.readouterr().err.splitlines()[-1] == "warning: stopped before the first step"
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_step_whose_start_is_saved_is_given_up_and_made_again(tmp_path, monkeypatch, capsys, duiit, phantom, tiny,
+                                                                whole):
+    """Stopped between the step of the generators and that of the discriminators: the step leaves no trace."""
+    step = CycleGANModel.backward_D_A
+    with monkeypatch.context() as patch:
+        patch.setattr(CycleGANModel, "backward_D_A", lambda model: (os.kill(os.getpid(), signal.SIGTERM), step(model)))
+        assert duiit(*words(phantom, tiny, tmp_path, "given_up")) == 128 + signal.SIGTERM
+    assert "stopped at epoch 1, step 0; everything is saved" in capsys.readouterr().err
+    assert torch.load(tmp_path / "given_up" / "latest_state.pth", weights_only=True)["steps"] == 0
+    assert duiit("train", "--name", "given_up", "--checkpoints_dir", tmp_path, "--continue_train") == 0
+    for path in whole.glob("latest_net_*.pth"):
+        assert path.read_bytes() == (tmp_path / "given_up" / path.name).read_bytes()
+
+
+def test_listening_between_layers_changes_no_gradient(monkeypatch):
+    heard = []
+    monkeypatch.setattr(stopping, "_nothing", heard.append)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(*[m for _ in range(3) for m in (torch.nn.Conv2d(2, 2, 3), torch.nn.ReLU(True))])
+    gradients = []
+    for listening in (nullcontext(), stopping.interruptible()):
+        net.zero_grad()
+        with listening:
+            net(torch.ones(1, 2, 16, 16)).sum().backward()
+        gradients.append([p.grad.clone() for p in net.parameters()])
+    assert len(heard) >= 6, "Python runs, and hears signals, at every layer"
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+    count = len(heard)
+    net(torch.ones(1, 2, 16, 16)).sum().backward()
+    assert len(heard) == count, "and only there"
