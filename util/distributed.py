@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 
 from duiit.util.errors import UserError
+from duiit.util.process_failures import explained
 
 PATIENCE = datetime.timedelta(hours=12)     # rank 0 may prepare data for hours; who has died is noticed at once
 BUCKET = 8 * 2**20                          # gradients averaged in one go, so that small ones travel together
@@ -54,16 +56,17 @@ def joined(opt: Namespace) -> Iterator[None]:
         yield
         return
     opt.device, opt.gpu_ids = place(opt.device, opt.gpu_ids)
-    dist.init_process_group("nccl" if opt.gpu_ids else "gloo", timeout=PATIENCE)
-    group = dist.new_group(backend="gloo", timeout=PATIENCE) if opt.gpu_ids else None
-    _words = group if isinstance(group, dist.ProcessGroup) else None
+    number = int(os.environ["RANK"])
+    with explained(None, number, opt.device):
+        store, number, count = next(rendezvous("env://", timeout=PATIENCE))
+    with explained(store, number, opt.device):
+        dist.init_process_group("nccl" if opt.gpu_ids else "gloo", store=store, rank=number, world_size=count,
+                                timeout=PATIENCE)
     try:
-        yield
-    except (RuntimeError, OSError) as error:
-        if not _is_lost(error):
-            raise
-        raise UserError("another process of this run has ended, and so does this one; what it said stands above, or "
-                        "in its own log. The last saved state is whole") from error
+        with explained(store, number, opt.device):
+            group = dist.new_group(backend="gloo", timeout=PATIENCE) if opt.gpu_ids else None
+            _words = group if isinstance(group, dist.ProcessGroup) else None
+            yield
     finally:
         dist.destroy_process_group()
         _words = None
@@ -81,12 +84,6 @@ def place(device: str, gpu_ids: list[int]) -> tuple[str, list[int]]:
                         "as many processes as GPUs, or give --device cpu")
     torch.cuda.set_device(number)
     return f"cuda:{number}", [number]
-
-
-def _is_lost(error: Exception) -> bool:
-    """True for the errors that a connection ends in whose other side has died."""
-    words = ("closed by peer", "Connection reset", "Broken pipe", "gloo", "NCCL", "process group", "recvValue")
-    return any(word in str(error) for word in words)
 
 
 # -- words between the processes -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 Several machines are torchrun's business: `torchrun --nnodes … -m duiit_cli train …` on each of them.
 """
 import logging
+import os
 import signal
 import sys
 from argparse import Namespace
@@ -24,7 +25,8 @@ def launch(opt: Namespace) -> int:
 
     Where one of them ends badly the others are ended too; what was wrong they say themselves.
     """
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)       # its report repeats it, at length
+    for name in ("torch.distributed.elastic", "torch.multiprocessing"):     # they repeat it, at length
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=opt.nproc, run_id=opt.name,
                           rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=0.2)
     try:
@@ -50,6 +52,9 @@ def _train(opt: Namespace) -> int:
         fail(error)
     except KeyboardInterrupt:
         code = 130
+    except Exception:
+        log.exception("process %s of the run failed", os.environ["RANK"])       # the launcher would keep it to itself
+        code = 1
     if code:
         sys.exit(code)          # a value would wait for a launcher that is stopping, and listens no more
     return code

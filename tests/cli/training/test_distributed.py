@@ -91,6 +91,29 @@ def test_a_process_that_dies_ends_the_run_with_its_reason(tmp_path, begin):
     assert state(tmp_path)["steps"] == 0
 
 
+BOOM = """
+import os
+
+from models.predictor_model import PredictorModel
+
+class BoomModel(PredictorModel):
+    def optimize_parameters(self):
+        super().optimize_parameters()
+        if os.environ["RANK"] == "1":
+            raise ValueError("the coil is on fire")
+"""
+
+
+def test_a_bug_in_one_process_is_shown_and_the_other_names_it(tmp_path, begin):
+    (tmp_path / "plugins" / "models").mkdir(parents=True)
+    (tmp_path / "plugins" / "models" / "boom_model.py").write_text(BOOM)
+    code, told = run(begin(tmp_path, "--nproc", 2, "--plugins", tmp_path / "plugins", "--model", "boom",
+                           "--dataset_mode", "cross_modality"))
+    assert code in (1, 2)                   # that of the process which ended first
+    assert told.count("Traceback") == told.count("\nValueError: the coil is on fire") == 1
+    assert "error: process 1 of the run failed" in told
+
+
 def test_terminated_with_grace(tmp_path, begin):
     process = start(begin(tmp_path, "--max_steps", 100_000, "--nproc", 2))
     wait_for_steps(tmp_path)
