@@ -1,7 +1,7 @@
 """Runs the tasks of a plan, each in a process of its own, as soon as those it needs have ended well.
 
-Locally that process is a child of this one and ends with it, however that ends. On a cluster it is a job, handed over
-through submitit. What has ended well is never done again; what failed is told and stops only what needs it.
+Locally that process is a child of this one and ends with it, however that ends. On a cluster it is a job (cluster.py).
+What has ended well is never done again; what failed is told and stops only what needs it.
 """
 import json
 import logging
@@ -11,13 +11,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from duiit.util import threads
-from duiit.util.errors import UserError
 from duiit.util.progress import track
 from duiit_cli.experiments.planning import plan
 from duiit_cli.experiments.running import task as tasks
@@ -39,15 +38,20 @@ class Job(Protocol):
 class Executor(Protocol):
     """What starts tasks, each in a process of its own."""
 
+    def running(self, root: Path, candidates: Iterable[plan.Task]) -> dict[str, Job]:
+        """{id: its job} of the tasks that a command before this one started, and that have not ended."""
+
     def start(self, root: Path, task: plan.Task) -> Job: ...
 
     def stop(self) -> None:
         """Ends those that still run."""
 
 
-def execute(root: str | PathLike[str], todo: Mapping[str, plan.Task], executor: Executor, jobs: int) -> dict[str, str]:
-    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. Returns those that failed, {id: why}."""
-    run = _Run(Path(root), todo, executor, jobs or len(todo))
+def execute(root: str | PathLike[str], todo: Mapping[str, plan.Task], executor: Executor, jobs: int,
+            running: Mapping[str, Job] | None = None) -> dict[str, str]:
+    """Does the tasks ({id: Task}). jobs: how many at once; 0 for no limit. running: what `executor.running` found; it
+    is waited for. Returns those that failed, {id: why}."""
+    run = _Run(Path(root), todo, executor, jobs or len(todo), running or {})
     try:
         for task_id, error in track(run.ended(), "experiment", len(todo), "tasks"):
             log.info("%s: %s", task_id, f"failed: {error}" if error else "done")
@@ -84,17 +88,19 @@ def clear_damaged(root: str | PathLike[str], todo: Mapping[str, plan.Task]) -> N
 class _Run:
     """failed: {id: why}, of this call."""
 
-    def __init__(self, root: Path, todo: Mapping[str, plan.Task], executor: Executor, jobs: int) -> None:
+    def __init__(self, root: Path, todo: Mapping[str, plan.Task], executor: Executor, jobs: int,
+                 running: Mapping[str, Job]) -> None:
         self.root, self.executor, self.jobs = root, executor, jobs
-        self.waiting = dict(todo)
-        self.running: dict[str, tuple[plan.Task, Job]] = {}
+        self.waiting = {i: t for i, t in todo.items() if i not in running}
+        self.running = {i: (t, running[i]) for i, t in todo.items() if i in running}
         self.failed: dict[str, str] = {}
 
     def ended(self) -> Iterator[tuple[str, str | None]]:
         """Yields (id, None or why it failed), one for each task, as they end."""
         while self.waiting or self.running:
             yield from self._give_up()
-            for task_id in [i for i, t in self.waiting.items() if self._ready(t)][:self.jobs - len(self.running)]:
+            free = max(self.jobs - len(self.running), 0)
+            for task_id in [i for i, t in self.waiting.items() if self._ready(t)][:free]:
                 task = self.waiting.pop(task_id)
                 tasks.failed_file(self.root, task).unlink(missing_ok=True)
                 self.running[task_id] = task, self.executor.start(self.root, task)
@@ -149,6 +155,9 @@ class LocalProcesses:
         log.info("%d parts at once, each with %s threads (OMP_NUM_THREADS)", jobs,
                  os.environ.get("OMP_NUM_THREADS", self.threads))
 
+    def running(self, root: Path, candidates: Iterable[plan.Task]) -> dict[str, Job]:
+        return {}           # they end with the command that started them
+
     def start(self, root: Path, task: plan.Task) -> "_Child":
         # -P: a folder of the user's that is named like some package must not be imported in its place.
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in (HOME, os.environ.get("PYTHONPATH")) if p)}
@@ -197,79 +206,3 @@ class _Child:
             return f"exit status {code}"
         name = signal.Signals(-code).name
         return f"{name}{': out of memory?' if name == 'SIGKILL' else ''}"
-
-
-# -- on a cluster ------------------------------------------------------------------------------------------------
-
-class ClusterJobs:
-    """Jobs through submitit. cluster: `slurm`, or submitit's own `local` to try the way there without a cluster."""
-
-    def __init__(self, root: str | PathLike[str], cluster: str = "slurm", parameters: Sequence[str] = ()) -> None:
-        self.parameters = parameters
-        try:
-            import submitit
-        except ImportError:
-            raise UserError("--executor slurm needs submitit: pip install 'duiit[cluster]'") from None
-        try:
-            self.executor = submitit.AutoExecutor(folder=str(Path(root) / "logs" / "jobs" / "%j"), cluster=cluster)
-            self.executor.update_parameters(**_parameters(parameters, cluster))
-        except (RuntimeError, NameError, TypeError, ValueError, AssertionError) as error:
-            raise UserError(f"--executor slurm: {error}; run this where sbatch is, and see --slurm") from None
-        self.refusals = submitit.core.utils.FailedJobError
-        self.jobs: list[Any] = []
-
-    def start(self, root: Path, task: plan.Task) -> "_Job":
-        self.executor.update_parameters(name=f"duiit-{task.name}-{task.split}")
-        try:
-            job = self.executor.submit(_do, str(root), task.id)
-        except self.refusals as error:
-            raise UserError(f"--slurm {' '.join(self.parameters)}: the cluster takes no job: "
-                            f"{' '.join(str(error).split())}") from None
-        self.jobs.append(job)
-        return _Job(job)
-
-    def stop(self) -> None:
-        for job in self.jobs:
-            if not job.done():
-                job.cancel(check=False)
-
-
-_OWN_WORDS = {"timeout_min", "mem_gb", "nodes", "gpus_per_node", "cpus_per_task", "tasks_per_node"}
-
-
-def _parameters(pairs: Iterable[str], cluster: str) -> dict[str, int | str]:
-    """KEY=VALUE words as submitit takes them: numbers as numbers, what it has no word for with slurm_ before it."""
-    values: dict[str, int | str] = {"timeout_min": 24 * 60}
-    for pair in pairs:
-        key, _, value = pair.partition("=")
-        if key == "time" and ":" in value:                              # [days-]hours:minutes:seconds, as Slurm has it
-            days, _, clock = value.rpartition("-")
-            hours, minutes, *_ = map(int, clock.split(":"))
-            value = str(int(days or 0) * 1440 + hours * 60 + minutes)
-        if key == "mem":
-            value = value.upper().removesuffix("B").removesuffix("G")
-        key = {"time": "timeout_min", "mem": "mem_gb"}.get(key, key)
-        own = key in _OWN_WORDS or key.startswith("slurm_")
-        values[key if own else f"slurm_{key}"] = int(value) if value.isdigit() else value
-    return values if cluster == "slurm" else {k: v for k, v in values.items() if not k.startswith("slurm_")}
-
-
-def _do(root: str, task_id: str) -> int:
-    """In the job: its own log says what happened, failed.json why it failed."""
-    from duiit.util.logs import log_to_file
-
-    log_to_file(tasks.log_file(root, plan.read(root)[task_id]))
-    return tasks.main(root, task_id)
-
-
-class _Job:
-    patience: float = 60
-
-    def __init__(self, job: Any) -> None:
-        self.job = job
-
-    def is_over(self) -> bool:
-        return self.job.done()
-
-    def how_it_ended(self) -> str:
-        return f"job {self.job.job_id}, {self.job.state}; see {self.job.paths.stderr}"

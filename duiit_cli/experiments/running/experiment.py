@@ -20,7 +20,7 @@ from duiit.util.version import __version__
 from duiit_cli.experiments.planning import methods, plan
 from duiit_cli.experiments.planning.survey import Survey
 from duiit_cli.experiments.reporting.published import LEFT_OUT, read_published
-from duiit_cli.experiments.running import data_description, estimate, execution
+from duiit_cli.experiments.running import cluster, data_description, estimate, execution
 
 log = logging.getLogger(__name__)
 NAME = "experiment.json"
@@ -117,7 +117,7 @@ def _judge(opt: Namespace, root: Path, wanted: Sequence[methods.Method]) -> None
     as if every image had a label."""
     _check_files(opt, root, wanted)
     if opt.executor == "slurm":
-        execution.ClusterJobs(root, "slurm", opt.slurm)
+        cluster.ClusterJobs(root, "slurm", opt.slurm)
     plan.Plan(Namespace(**{**vars(opt), "splits": 1}), wanted).check()
 
 
@@ -141,6 +141,8 @@ def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], bef
     except OSError as error:
         raise UserError(f"--output {opt.output}: cannot be made ({error.strerror}); give another folder") from None
     with run_lock.hold(root, "works on this experiment; wait for it, stop it, or give another --output"):
+        executor = _executor(opt, root)
+        running = executor.running(root, whole.tasks.values())      # first: what ends from here on is not missed
         todo = _to_do(whole)
         begun = before.get("version") or __version__
         if begun != __version__ and 0 < len(todo) < len(whole.tasks):
@@ -150,10 +152,10 @@ def _run(opt: Namespace, whole: plan.Plan, chosen: Sequence[methods.Method], bef
         _write_settings(opt, chosen, root, survey)
         log.info("%d of %d parts are done already", len(whole.tasks) - len(todo), len(whole.tasks))
         provenance.note(root, "experiment", opt.words, parts_to_do=len(todo))
-        execution.clear_damaged(root, todo)
+        execution.clear_damaged(root, {i: t for i, t in todo.items() if i not in running})
         try:
             with _signals_are_ctrl_c():
-                failed = execution.execute(root, todo, _executor(opt, root), opt.jobs) if todo else {}
+                failed = execution.execute(root, todo, executor, opt.jobs, running) if todo else {}
         except KeyboardInterrupt:
             log.warning("stopped; everything is saved. Go on with: duiit experiment --output %s", opt.output)
             raise
@@ -182,7 +184,7 @@ def _signals_are_ctrl_c() -> Iterator[None]:
 
 def _executor(opt: Namespace, root: Path) -> execution.Executor:
     if opt.executor == "slurm":
-        return execution.ClusterJobs(root, "slurm", opt.slurm)
+        return cluster.ClusterJobs(root, "slurm", opt.slurm)
     import torch
 
     count = torch.cuda.device_count() if opt.device in ("auto", "cuda") else 0

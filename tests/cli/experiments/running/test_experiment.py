@@ -14,7 +14,7 @@ import torch
 from duiit.data.readers.images import read_image
 from duiit.util import checkpoint
 from duiit_cli.experiments.planning import plan
-from duiit_cli.experiments.running import execution
+from duiit_cli.experiments.running import cluster, execution
 
 pytestmark = pytest.mark.slow              # whole experiments, some a minute long
 
@@ -268,7 +268,7 @@ def test_through_submitit(tmp_path, finished):
     shutil.rmtree(folder / "cells" / "pure_ct" / "split_01")
     todo = {i: t for i, t in plan.read(folder).items() if not execution.is_done(folder, t)}
     assert list(todo) == ["cells/pure_ct/split_01"]
-    jobs = execution.ClusterJobs(folder, "local", ["time=5"])
+    jobs = cluster.ClusterJobs(folder, "local", ["time=5"])
     assert execution.execute(folder, todo, jobs, 0) == {}
     assert figures(folder) == figures(finished)
 
