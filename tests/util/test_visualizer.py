@@ -198,7 +198,7 @@ def visdom_server(folder):
     code = "from visdom.server.run_server import main; main()"  # without fetching the page's scripts: works offline
     command = [sys.executable, "-c", code, "-port", str(port), "-bind_local", "-env_path", str(folder / "env")]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120           # of a machine with much else to do; as a rule it takes two
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as sock:
             if sock.connect_ex(("127.0.0.1", port)) == 0:
@@ -261,21 +261,22 @@ def test_a_server_that_goes_away_costs_no_more_than_two_seconds(tmp_path, caplog
     assert epochs_on(index(tmp_path)) == [1]
 
 
+@pytest.mark.slow
 def test_a_server_that_comes_back_gets_the_whole_curve(tmp_path, server, caplog, monkeypatch):
     monkeypatch.setattr(visdom_link, "RETRY_CALLS", 3)
-    monkeypatch.setattr(visdom_link, "CONNECT_SECONDS", 0.3)
-    monkeypatch.setattr(visdom_link, "ANSWER_SECONDS", 0.5)
     watcher = Visualizer(options(tmp_path, display_id=1, display_port=server.port))
     watcher.plot_current_losses(1, 0.1, LOSSES)
     server.process.send_signal(signal.SIGSTOP)
     watcher.plot_current_losses(1, 0.2, LOSSES)
     server.process.send_signal(signal.SIGCONT)
     with caplog.at_level(logging.INFO):
-        for i in range(3, 8):
-            watcher.plot_current_losses(1, i / 10, LOSSES)
+        calls = 2
+        while "visdom: connected" not in caplog.text and calls < 60:        # a busy machine's may miss a try or two
+            calls += 1
+            watcher.plot_current_losses(1, calls / 100, LOSSES)
     assert "visdom: connected" in caplog.text
     plot = ask(server.port, "win_data", win="Lauf ä 1_1_losses", eid="main")["content"]["data"]
-    assert plot[0]["x"] == pytest.approx([1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7])
+    assert plot[0]["x"] == pytest.approx([1.1, 1.2, *(1 + i / 100 for i in range(3, calls + 1))])
 
 
 def one_line(caplog, *parts: str) -> None:
