@@ -3,7 +3,6 @@ from argparse import Namespace
 from collections.abc import Mapping
 from typing import Any
 
-from duiit.models import acceleration
 from duiit.options.base_options import BaseOptions
 from duiit.options.command_options import OWN_TO_THE_CALL, CommandOptions
 from duiit.options.parsing import ArgumentGroup, OptionParser
@@ -98,6 +97,8 @@ class TrainOptions(BaseOptions):
         g.add_argument("--no_html", action="store_true", help="no web page of the training")
 
     def finish(self, opt: Namespace) -> Namespace:
+        from duiit.models import acceleration   # late: `duiit --help` must not wait for torch
+
         opt = super().finish(opt)
         acceleration.resolve(opt)
         return opt
