@@ -97,7 +97,7 @@ class TrainOptions(BaseOptions):
         g.add_argument("--no_html", action="store_true", help="no web page of the training")
 
     def finish(self, opt: Namespace) -> Namespace:
-        from duiit.models import acceleration   # late: `duiit --help` must not wait for torch
+        from duiit.models import acceleration  # late: `duiit --help` must not wait for torch
 
         opt = super().finish(opt)
         acceleration.resolve(opt)
