@@ -386,4 +386,5 @@ class TrainingRun:
         self.guard.skipped, self.guard.in_a_row = state["skipped"]
         self.visualizer.rewind(state["logged"])
         self.saved_at, self.saved_place = time.monotonic(), None
+        self.stop.at_once = distributed.ranks() == 1        # of several, one must not leave the others waiting
         log.info("going on at epoch %d, step %d", self.epoch, self.steps)
