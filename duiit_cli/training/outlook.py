@@ -58,9 +58,11 @@ def _images(batch: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 def _estimate(opt: Namespace, batch: dict[str, Any]) -> float:
     """Seconds of a step on the whole batch."""
-    model = create_model(copy.copy(opt))
+    probe = copy.copy(opt)
+    probe.compile = "off"                   # compiling would take longer than what is to be told
+    model = create_model(probe)
     model.restored = True                   # fresh weights serve as well
-    model.setup(opt)
+    model.setup(probe)
     model.train()
     smaller = [_part(batch, images, parts) for images, parts in ((1, 2), (1, 1), (2, 1))]
     for last, small in zip((False, False, True), smaller, strict=True):
