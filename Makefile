@@ -1,5 +1,6 @@
 # make demo: the whole main job on a generated head phantom.    make test: lint and all tests.
 # make quick: lint and the tests that take little, in less than a minute on two free cores; for use while writing.
+# make bench: the benchmarks that fit this machine, written into docs/performance.md (half an hour).
 # Each sets itself up in .venv first (a few minutes: torch is large).
 PYTHON ?= python3
 VENV := .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TYPES := $(VENV)/types
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint bench clean
 
 $(READY): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -32,6 +33,9 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ti
 
 test: lint
 	$(PYTEST)
+
+bench: $(READY)
+	$(BIN)/python benchmarks/bench.py
 
 quick: lint
 	$(PYTEST) -m "not slow"
