@@ -41,12 +41,9 @@ def experiment(opt: Namespace) -> int:
     words, opt = opt.words, _taken_up(opt, before)
     opt.words = words
     sources = plan.sources_of(opt)
-    _judge(opt, root, methods.choose(opt.methods, sources, opt.dataroot, opt.target)[0])
+    _judge(opt, root, _chosen(opt, sources)[0])
     survey = Survey(opt)
-    labelled = [s for s in sources if survey.labelled(s)]
-    chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
-    if not opt.methods and not opt.val_fraction:        # nobody is there to choose
-        chosen = [m for m in chosen if not m.choose]
+    chosen, refused = _chosen(opt, sources, [s for s in sources if survey.labelled(s)])
     for line in refused:
         log.warning("%s", line)
     parts = plan.check_split(opt, survey)
@@ -110,6 +107,15 @@ def _lasting(opt: Namespace) -> dict[str, Any]:
         words = [w.strip() for w in given["methods"].split(",")]
         given["methods"] = ",".join(str(Path(w).resolve()) if w.endswith(".toml") else w for w in words)
     return given
+
+
+def _chosen(opt: Namespace, sources: Sequence[str],
+            labelled: Sequence[str] | None = None) -> tuple[list[methods.Method], list[str]]:
+    """(methods to compare, why others are left out). labelled: the sources that have labels (default: all)."""
+    chosen, refused = methods.choose(opt.methods, sources, opt.dataroot, opt.target, labelled)
+    if not opt.methods and not opt.val_fraction:        # nobody is there to choose
+        chosen = [m for m in chosen if not m.choose]
+    return chosen, refused
 
 
 def _judge(opt: Namespace, root: Path, wanted: Sequence[methods.Method]) -> None:

@@ -207,7 +207,7 @@ def test_jobs_are_cancelled_with_the_command_and_outlive_its_murder(tmp_path, sl
     assert third.wait(300) == 0, said()
     assert {p.name for p in (tmp_path / "E" / "logs" / "jobs").iterdir()} == handed_over, "nothing ran twice"
     assert (cell / "cell.json").is_file() and (tmp_path / "E" / "report.html").is_file()
-    assert not jobs(slurm)
+    until(lambda: not jobs(slurm))              # a part is done a moment before its job has ended
 
 
 @pytest.fixture
