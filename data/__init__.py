@@ -107,12 +107,16 @@ class CustomDatasetDataLoader:
             _check_share(opt.batch_size, ranks, self.sampler.length)
         # A last batch of one image breaks BatchNorm; the images it leaves out come up in another epoch.
         drop_last = opt.isTrain and size >= opt.batch_size
-        decodes = size > opt.batch_size and not getattr(dataset, "prepared", False)
+        prepared = getattr(dataset, "prepared", False)
+        if prepared and opt.isTrain:
+            dataset.keep_pixels()
+        decodes = size > opt.batch_size and not prepared
         workers = min(opt.num_threads, torch.multiprocessing.cpu_count()) if decodes else 0
         served = _SeededItems(dataset, opt.seed, self.sampler) if workers else dataset
         self.loader = torch.utils.data.DataLoader(
             served, opt.batch_size // ranks, sampler=self.sampler, num_workers=workers, drop_last=drop_last,
-            collate_fn=getattr(dataset, "collate", None), pin_memory=str(opt.device).startswith("cuda"),
+            collate_fn=getattr(dataset, "collate", None),
+            pin_memory=not prepared and str(opt.device).startswith("cuda"),     # prepared batches are there already
             generator=torch.Generator().manual_seed(opt.seed))
         if opt.isTrain:
             opt.facts = replace(opt.facts, batches_in_epoch=self.batches)

@@ -18,7 +18,9 @@ import torch
 from duiit.data import splits
 from duiit.data.base_dataset import BaseDataset
 from duiit.data.preparing import augmentation, cohort, transforms
+from duiit.data.preparing.augmentation import Drawn
 from duiit.data.preparing.cohort import Row
+from duiit.data.preparing.keeping import keep_pixels
 from duiit.data.readers.labels import find_labelled_scans
 from duiit.data.readers.slice import Label, Scan, Slice
 from duiit.util.errors import UserError
@@ -48,6 +50,7 @@ class ModalityDataset(BaseDataset):
             raise UserError(f"{self.folder}: every slice is constant or almost empty; --keep_empty takes them "
                             "all the same")
         self.epoch = 0
+        self.pixels: np.ndarray | torch.Tensor | None = None    # the cohort's, where they are kept in memory
 
     @classmethod
     def find_scans(cls, root: Path, opt: Namespace) -> list[Scan]:
@@ -75,30 +78,48 @@ class ModalityDataset(BaseDataset):
     def item(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         """The slice at `index`; in training with the crop, flip and augmentation that `rng` draws, else whole.
 
-        The image is as it is stored, int16: `collate` turns a whole batch into floats at once, which is quicker.
+        The image is as it is stored, and `Drawn`: `collate` makes floats of a whole batch at once, and augments it,
+        which is quicker.
         """
         row = self.rows[index]
-        image = self.cohort.stored(row)
-        if self.opt.isTrain and self.opt.phase == "train":
+        image = self.cohort.stored(row) if self.pixels is None else cohort.pixels_of(row, self.pixels)
+        drawn = Drawn(image)
+        if trains(self.opt):
             choices = transforms.draw(image.shape, self.opt, rng)
             image = transforms.apply(image, choices, self.opt, round(transforms.BACKGROUND * cohort.STEP))
-            if self.augment != "none":
-                image = augmentation.augment(image, self.augment, rng)
-        return {"image": image, "label": encode_label(row.label, self.opt), "path": f"{self.folder}/{row.file}"}
+            drawn = Drawn(image, self.augment, augmentation.draw(self.augment, image.shape, rng))
+        return {"image": drawn, "label": encode_label(row.label, self.opt), "path": f"{self.folder}/{row.file}"}
 
 
-def collate(items: Sequence[Mapping[str, Any]], single: bool = False) -> dict[str, Any]:
+def trains(opt: Namespace) -> bool:
+    """Whether images are served to learn from, rather than to be looked at whole."""
+    return bool(opt.isTrain and opt.phase == "train")
+
+
+def collate(items: Sequence[Mapping[str, Any]], device: str = "cpu", single: bool = False) -> dict[str, Any]:
     """Items as the data sets draw them -> a batch: images as float32 tensors (N, C, H, W) in [-1, 1], labels as tensors
-    (N,), paths as lists. single: the one item without the batch dimension."""
-    batch = {}
+    (N,), both on `device`, paths as lists. single: the one item without the batch dimension."""
+    batch: dict[str, Any] = {}
     for key, first in items[0].items():
-        values = [item[key] for item in items]
-        if isinstance(first, np.ndarray):
-            values = torch.from_numpy(cohort.as_float(np.stack(values)))
+        values: Any = [item[key] for item in items]
+        if isinstance(first, Drawn):
+            stored = _on(device, _stacked([v.stored for v in values]))
+            values = augmentation.augment(stored, first.kind, [v.choices for v in values])
         elif isinstance(first, torch.Tensor):
-            values = torch.stack(values)
+            values = _on(device, torch.stack(values))
         batch[key] = values[0] if single else values
     return batch
+
+
+def _stacked(images: list[Any]) -> torch.Tensor:
+    return torch.stack(images) if isinstance(images[0], torch.Tensor) else torch.from_numpy(np.stack(images))
+
+
+def _on(device: str, batch: torch.Tensor) -> torch.Tensor:
+    """There; a GPU takes it out of pinned memory, and nobody waits for that."""
+    if batch.device.type == "cpu" and device.startswith("cuda"):
+        batch = batch.pin_memory()
+    return batch.to(device, non_blocking=True)
 
 
 class PreparedDataset(BaseDataset):
@@ -107,7 +128,6 @@ class PreparedDataset(BaseDataset):
     `narrow` and `_draw`."""
 
     prepared = True
-    collate = staticmethod(collate)
     epoch = 0
     members: dict[str, ModalityDataset]
     target: str
@@ -132,6 +152,16 @@ class PreparedDataset(BaseDataset):
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def keep_pixels(self) -> None:
+        """Brings what is trained on to where --cache says, if that is not the disk."""
+        kept = keep_pixels([m.cohort for m in self.members.values()], self.opt.cache, self.opt.device)
+        for member, pixels in zip(self.members.values(), kept, strict=True):
+            member.pixels = pixels
+
+    def collate(self, items: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Items -> a batch, on the device that trains where that is a GPU."""
+        return collate(items, self.opt.device if trains(self.opt) and self.opt.device.startswith("cuda") else "cpu")
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         return collate([self._draw(index)], single=True)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 # What belongs to one call of a command, not to the run: never taken over from train_opt.json.
 OWN_TO_THE_CALL = {"phase", "isTrain", "device", "gpu_ids", "threads", "num_threads", "verbose", "preset",
                    "checkpoints_dir", "name", "epoch", "load_iter", "averaged", "continue_train", "suffix", "cache_dir",
-                   "display_server", "display_port"}
+                   "cache", "display_server", "display_port"}
 # And what shapes a training run, but not the use of it.
 OF_TRAINING = {"batch_size", "max_dataset_size", "serial_batches", "extra", "raw", "no_target"}
 

@@ -65,6 +65,10 @@ class TrainOptions(BaseOptions):
         g.add_argument("--channels_last", default="auto", choices=["auto", "on", "off"],
                        help="memory layout of images and weights (auto: on with half precision on a GPU)")
 
+        g.add_argument("--cache", default="auto", choices=["auto", "gpu", "ram", "disk"],
+                       help="where the decoded images are served from: disk maps their file, ram and gpu read it into "
+                            "memory once (auto: gpu where they take up to a third of its free memory, else disk)")
+
     def _saving(self, g: ArgumentGroup) -> None:
         g.add_argument("--save_latest_freq", type=POSITIVE, default=5000, help="save the latest state every N steps")
         g.add_argument("--save_epoch_freq", type=POSITIVE, default=5, help="keep the weights of every Nth epoch")
@@ -100,6 +104,9 @@ class TrainOptions(BaseOptions):
         from duiit.models import acceleration  # late: `duiit --help` must not wait for torch
 
         opt = super().finish(opt)
+        if opt.cache == "gpu" and not opt.device.startswith("cuda"):
+            raise UserError(f"--cache gpu: training is on {opt.device}, which has no memory of its own; take --cache "
+                            "ram or disk")
         acceleration.resolve(opt)
         return opt
 

@@ -1,32 +1,35 @@
 """Augmentation of the predictor's training images (`--augment`), after the crop and flip that every image gets.
 
 simple: shifted, rotated, brighter or darker, of more or less contrast. autoaugment: the ImageNet policy of AutoAugment
-(Cubuk et al. 2019). random_erasing: rectangles set to air (Zhong et al. 2020). What is drawn follows from the item's
-own random generator, thus from (seed, epoch, index), whoever draws besides.
+(Cubuk et al. 2019). random_erasing: rectangles set to air (Zhong et al. 2020). What is done to an image is drawn from
+the item's own random generator (`draw`), thus from (seed, epoch, index); it is done to a batch at once (`augment`), on
+whatever device that is, and gives the same image in any company.
 """
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
 import numpy as np
 import torch
-from torchvision.transforms import v2
+import torch.nn.functional as F
 
-from duiit.data.preparing.cohort import DTYPE, STEP, as_float
+from duiit.data.preparing import policy
+from duiit.data.preparing.cohort import STEP
 from duiit.data.preparing.transforms import BACKGROUND
 from duiit.util.errors import UserError
 
+DRAWING = 2                                     # raise it when the same generator comes to draw something else
 DEGREES, SHIFT, JITTER = 10.0, 0.1, 0.2         # of `simple`: either way; of the side; of brightness and contrast
-BILINEAR = v2.InterpolationMode.BILINEAR
-CONSTANT = 1.5 / STEP                           # up to here above the background a stored pixel is background
+AREA, RATIO, TRIES = (0.02, 0.33), (0.3, 3.3), 10       # of a rectangle: of the image's area; height to width
+CONSTANT = 1.5                                  # up to here above the background a stored pixel is background
+BLOCK = 4                                       # images at a time on a CPU, which stay in its cache from pass to pass
 
 
-def augment(stored: np.ndarray, kind: str, rng: np.random.Generator) -> np.ndarray:
-    """A stored image, int16 (C, H, W) in [-STEP, STEP] -> another one like it. Takes one number from `rng`.
-
-    torchvision draws from torch's generator of the process: it is set from that number, and put back afterwards.
-    """
-    image = torch.from_numpy(np.ascontiguousarray(as_float(stored)))
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))
-        image = KINDS[kind](image)
-    return np.round(image.clamp(-1, 1).numpy() * STEP).astype(DTYPE)
+class Drawn(NamedTuple):
+    """An image as a data set draws it: its stored pixels, int16 (C, H, W), and what `augment` is to do with them."""
+    stored: np.ndarray | torch.Tensor
+    kind: str = "none"
+    choices: Any = None
 
 
 def check(kind: str, channels: int) -> None:
@@ -35,36 +38,121 @@ def check(kind: str, channels: int) -> None:
         raise UserError(f"--augment autoaugment: takes images of 1 or 3 channels, not {channels}; use --augment simple")
 
 
-# -- kinds: float32 (C, H, W) in [-1, 1] -> the same ---------------------------------------------------------------
-
-# Air has to be 0 here: at the image's border torchvision interpolates towards 0, and only then towards the fill.
-_moved = v2.RandomAffine(DEGREES, (SHIFT, SHIFT), interpolation=BILINEAR, fill=0)
-_erased = v2.RandomErasing(p=0.5, value=BACKGROUND)
-_by_policy = v2.AutoAugment(v2.AutoAugmentPolicy.IMAGENET, interpolation=BILINEAR, fill=0)
+def draw(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
+    """The random choices for one visit to an image of `shape` (C, H, W)."""
+    return KINDS[kind].draw(shape, rng)
 
 
-def _simple(image: torch.Tensor) -> torch.Tensor:
-    moved = _moved(image - BACKGROUND) + BACKGROUND
-    return jitter(moved, *(1 + JITTER * (2 * torch.rand(2) - 1)).tolist())
+def augment(stored: torch.Tensor, kind: str, choices: Sequence[Any]) -> torch.Tensor:
+    """Stored images, int16 (N, C, H, W) in [-STEP, STEP] on any device -> float32 in [-1, 1], each as it was drawn."""
+    apply = KINDS[kind].apply
+    if stored.device.type != "cpu" or len(stored) <= BLOCK:
+        return apply(stored, choices)
+    done = torch.empty(stored.shape)
+    for at in range(0, len(stored), BLOCK):
+        done[at:at + BLOCK] = apply(stored[at:at + BLOCK], choices[at:at + BLOCK])
+    return done
 
 
-def jitter(image: torch.Tensor, brightness: float, contrast: float) -> torch.Tensor:
-    """Grey values above the background, times `contrast` about their mean and then times `brightness`.
+def _as_float(stored: torch.Tensor) -> torch.Tensor:
+    """As cohort.as_float does it, to the bit."""
+    return stored.to(torch.float32).mul_(float(np.float32(1 / STEP)))
+
+
+# -- simple --------------------------------------------------------------------------------------------------------
+
+def _draw_simple(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[float, int, int, float, float]:
+    """(degrees, pixels to the right, pixels down, brightness, contrast)."""
+    angle, right, down, brightness, contrast = rng.uniform(-1, 1, 5).tolist()
+    return (DEGREES * angle, round(SHIFT * shape[-1] * right), round(SHIFT * shape[-2] * down),
+            1 + JITTER * brightness, 1 + JITTER * contrast)
+
+
+def _simple(stored: torch.Tensor, choices: Sequence[tuple[float, int, int, float, float]]) -> torch.Tensor:
+    levels = stored.to(torch.float32).add_(STEP)
+    return jitter(move(levels, [c[:3] for c in choices]), [c[3:] for c in choices])
+
+
+def move(images: torch.Tensor, choices: Sequence[tuple[float, int, int]]) -> torch.Tensor:
+    """Rotates (N, C, H, W) clockwise about the centre by so many degrees, and then shifts by so many pixels (right,
+    down), bilinearly; what comes in is 0."""
+    height, width = images.shape[-2:]
+    angle, right, down = np.array(choices).T[..., None]                                         # (N, 1) each
+    cos, sin = np.cos(np.radians(angle)), np.sin(np.radians(angle))
+    x = np.arange(width) + (0.5 - width / 2) - right                                            # (N, W)
+    y = np.arange(height) + (0.5 - height / 2) - down                                           # (N, H)
+    # Where each pixel comes from is the sum of what its column and what its row says: one pass over the image.
+    columns = cos * x * (2 / width) - sin * x * (2j / height)
+    rows = sin * y * (2 / width) + cos * y * (2j / height)
+    grid = _like(columns, images)[:, None, :] + _like(rows, images)[:, :, None]                 # (N, H, W), complex
+    return F.grid_sample(images, torch.view_as_real(grid), align_corners=False)
+
+
+def jitter(levels: torch.Tensor, choices: Sequence[tuple[float, float]]) -> torch.Tensor:
+    """Levels above the background, 0 to 2 * STEP, times `contrast` about their mean and then times `brightness`, as
+    (brightness, contrast) of each image: (N, C, H, W) -> the same in [-1, 1], in place.
 
     Where there is background there is nothing that could be brighter, and no part of the mean.
     """
-    level = (image - BACKGROUND) / 2                                    # 0 to 1
-    there = level > CONSTANT / 2
-    mean = level[there].mean() if there.any() else 0.0
-    changed = ((level - mean) * contrast + mean) * brightness
-    return torch.where(there, changed.clamp(0, 1), 0.0) * 2 + BACKGROUND
+    brightness, contrast = np.array(choices).T[..., None, None, None]                           # (N, 1, 1, 1) each
+    gain, pull = (_like(brightness * share / STEP, levels) for share in (contrast, 1 - contrast))
+    F.threshold(levels, CONSTANT, 0.0, inplace=True)
+    mean = _sum(levels) / _sum(levels.sign()).clamp_(min=1)
+    # Background goes so far down that it is background again in the end, whatever is added.
+    F.threshold(levels, 0.0, -1e9, inplace=True).mul_(gain)
+    return levels.add_(mean.mul_(pull).add_(BACKGROUND)).clamp_(-1, 1)
 
 
-def _autoaugment(image: torch.Tensor) -> torch.Tensor:
-    """In 8 bits, which the policy is written for: its thresholds, bits and histograms are wrong on [-1, 1]. All of its
-    operations take one channel as well as three."""
-    levels = ((image + 1) * 127.5).round().to(torch.uint8)
-    return _by_policy(levels).float() / 127.5 - 1
+def _like(numbers: np.ndarray, images: torch.Tensor) -> torch.Tensor:
+    """In single precision where the images are: a handful of numbers is worked out quicker by numpy."""
+    kind = np.complex64 if np.iscomplexobj(numbers) else np.float32
+    return torch.from_numpy(numbers.astype(kind)).to(images.device)
 
 
-KINDS = {"simple": _simple, "autoaugment": _autoaugment, "random_erasing": _erased}
+def _sum(images: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) -> (N, 1, 1, 1). Row by row first: so it is added up in one order in any batch, by any number of
+    threads."""
+    return images.sum(3, keepdim=True).sum((1, 2), keepdim=True)
+
+
+# -- random_erasing ------------------------------------------------------------------------------------------------
+
+def _draw_rectangle(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width), or None: in half of the images, and where no draw fits into the image."""
+    if rng.random() >= 0.5:
+        return None
+    height, width = shape[-2:]
+    for _ in range(TRIES):
+        area = height * width * rng.uniform(*AREA)
+        ratio = math.exp(rng.uniform(math.log(RATIO[0]), math.log(RATIO[1])))
+        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if h < height and w < width:
+            return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
+    return None
+
+
+def _erase(stored: torch.Tensor, choices: Sequence[tuple[int, int, int, int] | None]) -> torch.Tensor:
+    images = _as_float(stored)
+    for image, rectangle in zip(images, choices, strict=True):
+        if rectangle:
+            top, left, height, width = rectangle
+            image[:, top:top + height, left:left + width] = BACKGROUND
+    return images
+
+
+# -- autoaugment ---------------------------------------------------------------------------------------------------
+
+def _by_policy(stored: torch.Tensor, choices: Sequence[policy.Choices]) -> torch.Tensor:
+    """In 8 bits, which the policy is written for: its thresholds, bits and histograms are wrong on [-1, 1]."""
+    levels = _as_float(stored).add_(1).mul_(127.5).round_().to(torch.uint8)
+    return policy.apply(levels, choices).to(torch.float32).div_(127.5).sub_(1)
+
+
+class Kind(NamedTuple):
+    draw: Callable[[tuple[int, ...], np.random.Generator], Any]
+    apply: Callable[[torch.Tensor, Sequence[Any]], torch.Tensor]        # as `augment`, a few images
+
+
+KINDS = {"none": Kind(lambda shape, rng: None, lambda stored, choices: _as_float(stored)),
+         "simple": Kind(_draw_simple, _simple), "random_erasing": Kind(_draw_rectangle, _erase),
+         "autoaugment": Kind(lambda shape, rng: policy.draw(rng), _by_policy)}

@@ -79,9 +79,12 @@ class Cohort:
     def stored(self, row: Row) -> np.ndarray:
         """The same as it lies on disk, int16 in [-STEP, STEP], not copied: for cropping before converting."""
         if self._pixels is None:            # opened on first use, in whichever process serves the images
-            self._pixels = np.asarray(np.memmap(self._path, dtype=DTYPE, mode="r"))    # plain slices cost less
-        flat = self._pixels[row.offset:row.offset + math.prod(row.shape)]
-        return flat.reshape(row.shape)
+            self._pixels = self.pixels()
+        return pixels_of(row, self._pixels)
+
+    def pixels(self) -> np.ndarray:
+        """All stored pixels as they lie in the file, int16 (n,), mapped: read where they are looked at."""
+        return np.asarray(np.memmap(self._path, dtype=DTYPE, mode="r"))        # plain slices cost less
 
     def recall(self, what: str, scans: Sequence[Scan], find: Callable[[Scan], Any]) -> list[Any]:
         """What `find` finds in each of these scans of the cohort, as JSON has it; looked for once, whichever run asks.
@@ -102,6 +105,11 @@ class Cohort:
     def __getstate__(self) -> dict[str, Any]:
         # A worker process opens its own map instead of copying the pixels.
         return {**self.__dict__, "_pixels": None}
+
+
+def pixels_of(row: Row, pixels: Any) -> Any:
+    """The slice's own of all stored pixels, (C, H, W), as a view: array of array, tensor of tensor."""
+    return pixels[row.offset:row.offset + math.prod(row.shape)].reshape(row.shape)
 
 
 def as_stored(image: np.ndarray) -> np.ndarray:

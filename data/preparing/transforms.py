@@ -1,15 +1,17 @@
 """Resize, crop and flip of prepared images, in upstream's words, with the random choices drawn in one place.
 
-Images here are float32 arrays (C, H, W) in [-1, 1]. `to_loading_size` is what happens to an image once, `draw` and
-`apply` what happens to it anew at each visit.
+Images here are float32 arrays (C, H, W) in [-1, 1], or as they are stored, int16. `to_loading_size` is what happens to
+an image once, `draw` and `apply` what happens to it anew at each visit.
 """
 from argparse import Namespace
+from typing import TypeVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 BACKGROUND = -1.0                 # air in CT, nothing in MRI and PET
+Image = TypeVar("Image", np.ndarray, torch.Tensor)      # tensors are images that a GPU keeps
 
 
 def to_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -51,8 +53,7 @@ def draw(shape: tuple[int, ...], opt: Namespace, rng: np.random.Generator) -> tu
     return top, left, not opt.no_flip and bool(rng.integers(2))
 
 
-def apply(image: np.ndarray, choices: tuple[int, int, bool], opt: Namespace,
-          background: float = BACKGROUND) -> np.ndarray:
+def apply(image: Image, choices: tuple[int, int, bool], opt: Namespace, background: float = BACKGROUND) -> Image:
     """Crops and flips as drawn, as a view where it can. An image smaller than the crop is padded with `background`."""
     top, left, flip = choices
     if "crop" in opt.preprocess:
@@ -61,21 +62,25 @@ def apply(image: np.ndarray, choices: tuple[int, int, bool], opt: Namespace,
     else:
         height, width = (round_up(n, 4) for n in image.shape[-2:])
         image = pad_to(image, height, width, background)
-    return image[..., ::-1] if flip else image
+    if not flip:
+        return image
+    return image.flip(-1) if isinstance(image, torch.Tensor) else image[..., ::-1]
 
 
 def round_up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def pad_to(image: np.ndarray, height: int, width: int, background: float = BACKGROUND) -> np.ndarray:
+def pad_to(image: Image, height: int, width: int, background: float = BACKGROUND) -> Image:
     """Centres (C, H, W) in at least (height, width) of background."""
     h, w = image.shape[-2:]
     down, right = max(height - h, 0), max(width - w, 0)
     if not down and not right:
         return image
-    margins = ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2))
-    return np.pad(image, margins, constant_values=background)
+    above, before = down // 2, right // 2
+    if isinstance(image, torch.Tensor):
+        return F.pad(image, (before, right - before, above, down - above), value=background)
+    return np.pad(image, ((0, 0), (above, down - above), (before, right - before)), constant_values=background)
 
 
 def crop_back(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from duiit.data import CustomDatasetDataLoader, create_dataset, splits
+from duiit.data.preparing import augmentation
 from duiit.models import create_model, find_model_using_name
 from duiit.models.base_model import BaseModel
 from duiit.options import TrainOptions, run_file
@@ -29,7 +30,13 @@ from duiit.util.visualizer import Visualizer
 from duiit_cli.inference import calibration, validated
 from duiit_cli.training import outlook
 from duiit_cli.training.guard import NumberGuard
-from duiit_cli.training.resume import is_complete, note_threads, refuse_other_data, starting_point
+from duiit_cli.training.resume import (
+    is_complete,
+    note_threads,
+    refuse_other_data,
+    refuse_other_draws,
+    starting_point,
+)
 from duiit_cli.training.run_folder import claimed
 from duiit_cli.training.stopping import Stop, StoppedAtOnce, interruptible, stop_signals
 
@@ -66,6 +73,7 @@ def _train(opt: Namespace, folder: Path, stop: Stop) -> int:
     dataset = distributed.first_here(lambda: create_dataset(opt))
     if state and recorded:
         refuse_other_data(opt, *recorded, len(dataset), state["images"])
+        refuse_other_draws(opt, state)
     checkpoint.seed_everything(opt.seed)        # the networks start the same, whatever reading the data drew
     log.info("building the networks")
     model = create_model(opt)
@@ -369,8 +377,8 @@ class TrainingRun:
         weights = {n: self.model.net(n).state_dict() for n in self.model.model_names}
         return {"epoch": self.epoch, "batches_done": self.batches_done, "steps": self.steps, "best": self.best,
                 "stale": self.stale, "skipped": [self.guard.skipped, self.guard.in_a_row],
-                "images": len(self.dataset), "logged": self.visualizer.logged(), "weights": weights,
-                "model": self.model.training_state(), "ranks": own}
+                "images": len(self.dataset), "drawing": augmentation.DRAWING, "logged": self.visualizer.logged(),
+                "weights": weights, "model": self.model.training_state(), "ranks": own}
 
     def _take_up(self, state: Mapping[str, Any]) -> None:
         for name, weights in state["weights"].items():

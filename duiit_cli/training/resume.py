@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from duiit.data.preparing import augmentation
 from duiit.options import run_file
 from duiit.options.train_options import changed
 from duiit.util import run_status
@@ -86,3 +87,10 @@ def refuse_other_data(opt: Namespace, recorded: Mapping[str, Any], facts: Facts,
         what = f"{images} images instead of {images_then}" if images != images_then else f"another {differing[0]}"
         raise UserError(f"--dataroot {opt.dataroot}: these are not the data that the run began with ({what}); bring "
                         "those back, or start anew from weights alone with --epoch best or --epoch N")
+
+
+def refuse_other_draws(opt: Namespace, state: Mapping[str, Any]) -> None:
+    """Raises UserError where an augmented run was begun by a version that drew other numbers from the same seed."""
+    if getattr(opt, "augment", "none") != "none" and state.get("drawing") != augmentation.DRAWING:
+        raise UserError(f"--augment {opt.augment}: the run was begun by an earlier version, which drew other numbers "
+                        "from the same seed; start anew, or from weights alone with --epoch best or --epoch N")

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from duiit.util import checkpoint
+
 
 @pytest.fixture
 def older(tmp_path, trained):
@@ -83,3 +85,19 @@ def test_a_run_from_before_pet_windows_keeps_scaling_each_scan_by_itself(tmp_pat
         assert made[source, "before"] and made[source, "before"] == made[source, "p"] != made[source, "0"]
     ranges = {name: json.loads((runs / f"ct_{name}" / "facts.json").read_text())["target_range"] for name in "p0"}
     assert ranges["0"] == [0, 10, "SUV"] and ranges["p"][2] == "SUV" and ranges["p"] != ranges["0"]
+
+
+@pytest.mark.slow
+def test_an_augmented_run_that_drew_other_numbers_is_not_gone_on_with(tmp_path, duiit, refused, phantom, tiny):
+    run = "--checkpoints_dir", tmp_path, "--name", "run"
+    assert duiit("train", "--dataroot", phantom, "--preset", tiny, "--model", "predictor", "--augment", "simple",
+                 *run) == 0
+    path = tmp_path / "run" / "latest_state.pth"
+    state = checkpoint.load(path)
+    del state["drawing"]                                        # as an earlier version left it
+    checkpoint.save(state, path)
+    before = path.read_bytes()
+    message = refused("train", *run, "--continue_train", "--max_steps", 5)
+    assert message.startswith("--augment simple: the run was begun by an earlier version")
+    assert path.read_bytes() == before
+    assert duiit("train", *run, "--continue_train", "--epoch", "latest", "--epoch_count", 2) == 0   # weights alone
