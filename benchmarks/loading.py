@@ -148,7 +148,8 @@ def waiting(folder, device):
             if steps == STEPS:
                 break
     print(f"waiting for data, joint training at {opt.crop_size}x{opt.crop_size}, batch {opt.batch_size}: "
-          f"{100 * waited / (waited + computed):.2f} % of a step of {1000 * (waited + computed) / (steps - STEPS // 4):.1f} ms")
+          f"{100 * waited / (waited + computed):.2f} % of a step of "
+          f"{1000 * (waited + computed) / (steps - STEPS // 4):.1f} ms")
 
 
 def options(folder, device, *words):

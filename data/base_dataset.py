@@ -9,14 +9,16 @@ from abc import ABC, abstractmethod
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL.Image import Image
-from torchvision.transforms import v2
 
 from duiit.data.preparing.transforms import loading_size, round_up
 from duiit.util.errors import UserError
+
+if TYPE_CHECKING:           # torchvision takes as long as torch: only who asks for its transforms waits for it
+    from PIL.Image import Image
+    from torchvision.transforms import v2
 
 
 class BaseDataset(torch.utils.data.Dataset[dict[str, Any]], ABC):
@@ -53,17 +55,19 @@ def get_params(opt: Namespace, size: tuple[int, int]) -> dict[str, Any]:
 
 
 def get_transform(opt: Namespace, params: Mapping[str, Any] | None = None, grayscale: bool = False,
-                  method: v2.InterpolationMode = v2.InterpolationMode.BICUBIC, convert: bool = True) -> v2.Compose:
+                  method: "v2.InterpolationMode | None" = None, convert: bool = True) -> "v2.Compose":
     """PIL image -> tensor (C, H, W) in [-1, 1] (or still PIL with convert=False), as --preprocess and --no_flip say.
 
-    Without `params`, the crop and the flip are drawn here.
+    Without `params`, the crop and the flip are drawn here. method: of resizing, bicubic unless said otherwise.
     """
+    from torchvision.transforms import v2
+
     if getattr(opt, "spacing", None) is not None:
         raise UserError(f"--spacing {opt.spacing:g}: a data set of images without geometry, such as this plug-in's, "
                         "cannot be brought to a spacing; leave it out")
     steps = [v2.Grayscale(1)] if grayscale else []
     # Nowhere a lambda: a loader process may have to unpickle the steps.
-    steps.append(v2.Lambda(partial(_resized, opt=opt, method=method)))
+    steps.append(v2.Lambda(partial(_resized, opt=opt, method=method or v2.InterpolationMode.BICUBIC)))
     if "crop" in opt.preprocess:
         steps.append(v2.RandomCrop(opt.crop_size) if params is None else
                      v2.Lambda(partial(_cropped, left_top=params["crop_pos"], size=opt.crop_size)))
@@ -77,16 +81,18 @@ def get_transform(opt: Namespace, params: Mapping[str, Any] | None = None, grays
     return v2.Compose(steps)
 
 
-def _resized(image: Image, opt: Namespace, method: v2.InterpolationMode) -> Image:
+def _resized(image: "Image", opt: Namespace, method: "v2.InterpolationMode") -> "Image":
+    from torchvision.transforms.v2.functional import resize
+
     height, width = loading_size(image.height, image.width, opt)
-    return image if (width, height) == image.size else v2.functional.resize(image, [height, width], method)
+    return image if (width, height) == image.size else resize(image, [height, width], method)
 
 
-def _cropped(image: Image, left_top: tuple[int, int], size: int) -> Image:
+def _cropped(image: "Image", left_top: tuple[int, int], size: int) -> "Image":
     left, top = left_top
     return image.crop((left, top, left + size, top + size))
 
 
-def _to_multiples(image: Image) -> Image:
+def _to_multiples(image: "Image") -> "Image":
     width, height = image.size
     return image.resize((round_up(width, 4), round_up(height, 4)))

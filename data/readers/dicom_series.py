@@ -32,7 +32,6 @@ _READ = [*map(Tag, (*_TAGS, *KIND_TAGS, *TELLING)), *map(Tag, PRIVATE.values())]
 # Modalities (PS3.3 C.7.3.1.1.1) whose objects may have rows and columns and are still no image of the patient.
 NOT_IMAGES = {"RTSTRUCT", "RTDOSE", "RTPLAN", "RTRECORD", "SEG", "SR", "PR", "KO", "REG", "FID", "RWV", "PLAN", "ECG",
                "HD", "AU", "DOC"}
-_ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 
 
 @dataclass(frozen=True)
@@ -70,27 +69,6 @@ class Series:
     @property
     def files(self) -> tuple[Path, ...]:
         return (self.problem,) if self.problem else tuple(header.path for header in self.headers)
-
-
-def looks_like_dicom(path: Path, index: FileIndex) -> bool:
-    """By content: the `DICM` prefix of PS3.10 7.1, or, without a preamble, a data set that starts with group 2 or 8.
-
-    A file that may not be opened, or whose ending says DICOM, counts too: reading it will say what is wrong.
-    """
-    if path.name.lower().endswith(_ENDINGS):
-        return True
-    try:
-        return index.recall(path, "dicom", _starts_like_dicom)
-    except PermissionError:
-        return not path.suffix
-    except OSError:  # a link to nowhere, or to itself
-        return False
-
-
-def _starts_like_dicom(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(132)
-    return start[128:] == b"DICM" or (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00")
 
 
 def read_header(path: Path) -> Header | None:

@@ -5,10 +5,10 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from duiit.data.readers import dicom_series, numpy_file
+from duiit.data.readers import numpy_file
 from duiit.data.readers.common import stem_of
-from duiit.data.readers.dicom_series import Series
 from duiit.data.readers.masks import without_masks
 from duiit.data.readers.slice import Scan
 from duiit.data.readers.walk import (
@@ -20,6 +20,7 @@ from duiit.data.readers.walk import (
     can_hold_image,
     drop_second_copies,
     list_files,
+    looks_like_dicom,
     other_half,
     tell_sideless,
     tell_unread,
@@ -28,6 +29,9 @@ from duiit.util.errors import UserError
 from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 from duiit.util.problems import counted
+
+if TYPE_CHECKING:
+    from duiit.data.readers.dicom_series import Series
 
 log = logging.getLogger(__name__)
 
@@ -100,14 +104,18 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
             patient = patient_of(path) or _volume_patient(path, root)
             whole = (path, half) if half is not None and half.is_relative_to(root) else (path,)
             volumes.append(Scan(_name(path, root), patient, whole, kind, root))
-        elif dicom_series.looks_like_dicom(path, index):
+        elif looks_like_dicom(path, index):
             dicom.append(path)
         elif path.name.lower().endswith(UNREAD_ENDINGS):
             unread.append(path)
     tell_unread(unread, root)
     tell_sideless([scan.files[0] for scan in volumes], root)
     scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
-    if single and dicom:
+    if not dicom:
+        return scans
+    from duiit.data.readers import dicom_series  # late: a folder without DICOM need not wait for pydicom
+
+    if single:
         return scans + _single_dicom(dicom[0], root, patient_of)
     series, passed = dicom_series.group_series(dicom, modalities, root, index)
     if passed:
@@ -154,6 +162,8 @@ def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path,
 
 def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> list[Scan]:
     """Exactly the file that was asked for, even a scout view; what is no image is told when it is read."""
+    from duiit.data.readers import dicom_series
+
     try:
         header = dicom_series.read_header(path)
     except Exception:  # whatever a damaged header makes pydicom raise
@@ -164,11 +174,11 @@ def _single_dicom(path: Path, root: Path, patient_of: PatientOf) -> list[Scan]:
     return [replace(scan, name=_labelled(scan.name, one), frames=one.frames) for one in several] or [scan]
 
 
-def _labelled(name: str, one: Series) -> str:
+def _labelled(name: str, one: "Series") -> str:
     return f"{name}_{one.label}" if one.label else name
 
 
-def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> list[Scan]:
+def _series_scans(series: "list[Series]", root: Path, patient_of: PatientOf) -> list[Scan]:
     series = sorted(series, key=lambda one: (natural_key(_folder(one).relative_to(root)), _series_label(one),
                                              natural_key(one.files[0])))
     # Stacks of one series have labels of their own.
@@ -189,7 +199,7 @@ def _series_scans(series: list[Series], root: Path, patient_of: PatientOf) -> li
     return scans
 
 
-def _folder(series: Series) -> Path:
+def _folder(series: "Series") -> Path:
     """The deepest folder that holds the whole series."""
     folders = {path.parent for path in series.files}
     folder = min(folders, key=lambda path: len(path.parts))
@@ -198,11 +208,11 @@ def _folder(series: Series) -> Path:
     return folder
 
 
-def _series_label(series: Series) -> str:
+def _series_label(series: "Series") -> str:
     return (series.headers[0].series_number if series.headers else "") or "0"
 
 
-def _constant_ids(series: list[Series], root: Path) -> set[str]:
+def _constant_ids(series: "list[Series]", root: Path) -> set[str]:
     """PatientIDs that stand for nobody: written by anonymisers, or one and the same in several top folders."""
     folders = defaultdict(set)
     for one in series:
@@ -212,7 +222,7 @@ def _constant_ids(series: list[Series], root: Path) -> set[str]:
     return {name for name in folders if constant or NOBODY.fullmatch(name)}
 
 
-def _dicom_patient(one: Series, series: list[Series], root: Path, anonymous: set[str]) -> str:
+def _dicom_patient(one: "Series", series: "list[Series]", root: Path, anonymous: set[str]) -> str:
     if one.headers and one.headers[0].patient_id not in anonymous:
         return one.headers[0].patient_id
     relative = one.files[0].relative_to(root)

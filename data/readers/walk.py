@@ -10,6 +10,7 @@ from pathlib import Path
 
 from duiit.data.readers.common import notice
 from duiit.util.errors import UserError
+from duiit.util.file_index import FileIndex
 from duiit.util.files import natural_key
 from duiit.util.problems import counted
 
@@ -26,6 +27,7 @@ UNREAD_ENDINGS = (".gif", ".webp", ".jp2", ".j2k", ".jpx", ".jxl", ".heic", ".he
                   ".dcm.gz", ".dicom.gz", ".ima.gz", ".img.gz", ".hdr.gz", ".mha.gz", ".nrrd.gz", ".nii.bz2",
                   ".nii.zst", ".mnc", ".mnc.gz", ".gipl", ".gipl.gz", ".brik", ".brik.gz", ".rec", ".par", ".ecat",
                   ".vtk", ".vti", ".svs", ".ndpi", ".czi", ".nd2", ".lsm", ".h5", ".hdf5", *PAIR_ENDINGS)
+DICOM_ENDINGS = (".dcm", ".dicom", ".dic", ".ima")
 TABLE_ENDINGS = (".csv", ".tsv", ".xlsx")
 # Endings that never hold an image: not worth opening to look for a DICOM header.
 _OTHER_ENDINGS = (*TABLE_ENDINGS, ".xls", ".ods", ".txt", ".md", ".rst", ".json", ".html", ".htm", ".css", ".js",
@@ -178,3 +180,24 @@ def _same_bytes(first: Path, second: Path) -> bool:
         return filecmp.cmp(first, second, shallow=False)
     except OSError:
         return False
+
+
+def looks_like_dicom(path: Path, index: FileIndex) -> bool:
+    """By content: the `DICM` prefix of PS3.10 7.1, or, without a preamble, a data set that starts with group 2 or 8.
+
+    A file that may not be opened, or whose ending says DICOM, counts too: reading it will say what is wrong.
+    """
+    if path.name.lower().endswith(DICOM_ENDINGS):
+        return True
+    try:
+        return index.recall(path, "dicom", _starts_like_dicom)
+    except PermissionError:
+        return not path.suffix
+    except OSError:  # a link to nowhere, or to itself
+        return False
+
+
+def _starts_like_dicom(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(132)
+    return start[128:] == b"DICM" or (start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00")

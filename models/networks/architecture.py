@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torchvision.models.resnet import Bottleneck
 
 from duiit.models.networks.predictors import _ARCHITECTURES, SMALL
 
@@ -71,7 +70,7 @@ def of_predictor(state: State) -> dict[str, Any]:
     deep = "layer1.0.conv3.weight" in state
     small = state["conv1.weight"].shape[0] == 16
     names = [name for name, (block, sizes) in _ARCHITECTURES.items()
-             if sizes == counts and (block is Bottleneck) == deep and (name == SMALL) == small]
+             if sizes == counts and (block == "Bottleneck") == deep and (name == SMALL) == small]
     if not names:
         return {}
     return {"netP": names[0], "task": "regression" if len(head) == 1 else "classification",

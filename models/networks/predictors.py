@@ -7,30 +7,34 @@ import math
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import torchvision
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from duiit.models.networks.losses import TASKS
 from duiit.util.errors import UserError
 
 SMALL = "resnet10_small"
-# netP: block, and number of blocks at each of the four sizes. All but the first two are torchvision's own networks.
+# netP: torchvision's block, and the number of blocks at each of the four sizes. All but the first two are its own
+# networks.
 _ARCHITECTURES = {
-    SMALL: (BasicBlock, (1, 1, 1, 1)),
-    "resnet10": (BasicBlock, (1, 1, 1, 1)),
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    SMALL: ("BasicBlock", (1, 1, 1, 1)),
+    "resnet10": ("BasicBlock", (1, 1, 1, 1)),
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)),
+    "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("Bottleneck", (3, 4, 23, 3)),
 }
+_EXPANSION = {"BasicBlock": 1, "Bottleneck": 4}         # channels that a block answers with, by those that it works in
 PREDICTORS = tuple(_ARCHITECTURES)
 
 # Mean and deviation of red, green and blue over ImageNet, for images in [0, 1].
 _IMAGENET_MEAN = torch.tensor([0.485, 0.456, 0.406])
 _IMAGENET_STD = torch.tensor([0.229, 0.224, 0.225])
+
+if TYPE_CHECKING:
+    from torchvision.models import ResNet
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +93,7 @@ class PredictorNet(nn.Module):
         self.netP, self.task, self.input_nc = netP, task, input_nc
         self.num_classes = num_classes if task == "classification" else None
         self.backbone = _body(netP, input_nc)
-        self.feature_nc = (128 if netP == SMALL else 512) * _ARCHITECTURES[netP][0].expansion
+        self.feature_nc = (128 if netP == SMALL else 512) * _EXPANSION[_ARCHITECTURES[netP][0]]
         self.head = nn.Linear(self.feature_nc, self.num_classes or 1)
         self.register_buffer("image_mean", torch.zeros(1, input_nc, 1, 1))
         self.register_buffer("image_std", torch.ones(1, input_nc, 1, 1))
@@ -176,10 +180,12 @@ class PredictorNet(nn.Module):
                             "Use the --netP that the weights were made with")
 
 
-def _body(netP: str, input_nc: int) -> ResNet:
+def _body(netP: str, input_nc: int) -> "ResNet":
     """torchvision's ResNet without its last layer: (N, input_nc, H, W) -> (N, features)."""
+    from torchvision.models import resnet  # late: it takes as long as torch itself, and help need not wait for it
+
     block, layers = _ARCHITECTURES[netP]
-    body = ResNet(block, list(layers))
+    body = resnet.ResNet(getattr(resnet, block), list(layers))
     body.fc = nn.Identity()
     if netP == SMALL:
         _keep_small_images_large(body, layers, input_nc)
@@ -189,9 +195,11 @@ def _body(netP: str, input_nc: int) -> ResNet:
     return body
 
 
-def _keep_small_images_large(body: ResNet, layers: Sequence[int], input_nc: int) -> None:
+def _keep_small_images_large(body: "ResNet", layers: Sequence[int], input_nc: int) -> None:
     """For images of some 32 to 64 pixels, of which a ResNet's first layers leave 8 to 16: a first convolution that
     keeps their size, no pooling, and a quarter of the channels, so that a pass costs what it did."""
+    from torchvision.models.resnet import BasicBlock
+
     body.inplanes = 16
     body.conv1 = nn.Conv2d(input_nc, 16, kernel_size=3, padding=1, bias=False)
     body.bn1, body.maxpool = nn.BatchNorm2d(16), nn.Identity()
@@ -212,6 +220,8 @@ def _from_torchvision(state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tens
 
 def _download(netP: str) -> dict[str, torch.Tensor]:
     """torchvision's ImageNet weights. The first edition, because it exists for all sizes and fine-tunes well."""
+    import torchvision
+
     editions = torchvision.models.get_model_weights(netP) if netP in torchvision.models.list_models() else None
     if editions is None:
         raise UserError(f"there are no ImageNet weights for --netP {netP}: use resnet18, resnet34, resnet50 or "
