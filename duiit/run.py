@@ -31,7 +31,7 @@ Image = np.ndarray | str | os.PathLike[str] | SpatialImage | pydicom.Dataset | l
 
 # What `load` takes and a single call does not, and what of `duiit translate` is about the files that it writes.
 OF_THE_RUN = {"name", "checkpoints_dir", "epoch", "load_iter", "device", "gpu_ids", "plugins", "suffix"}
-OF_FILES = {"input", "format", "force", "keep_identity", "for_training", "keep_network_size", "keep_empty"}
+OF_FILES = {"input", "format", "force", "resume", "keep_identity", "for_training", "keep_network_size", "keep_empty"}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from duiit.options.test_options import RunOptions
 from duiit.util.bounds import COUNT
 from duiit.util.errors import UserError
 from duiit.util.files import check_replaceable, refuse_unwritable
+from duiit.util.part_folder import part_of
 
 
 class TranslateOptions(RunOptions):
@@ -28,6 +29,8 @@ class TranslateOptions(RunOptions):
         g.add_argument("--keep_identity", action="store_true",
                        help="dicom: keep patient, study and frame of reference of the source instead of replacing them")
         g.add_argument("--force", action="store_true", help="replace what --output holds")
+        g.add_argument("--resume", action="store_true",
+                       help="go on with a translation that was interrupted: what <output>.part holds stays")
         g.add_argument("--eval", action="store_true", help="no effect: generators always are in eval mode")
         return super().initialize(parser)
 
@@ -43,10 +46,10 @@ class TranslateOptions(RunOptions):
         for name in ("input", "output"):
             if not getattr(opt, name):
                 raise UserError(f"--{name} is missing: name the folder to {'read' if name == 'input' else 'write'}")
-        self._check_places(Path(opt.input), Path(opt.output), opt.force)
+        self._check_places(Path(opt.input), Path(opt.output), opt.force, opt.resume)
 
     @staticmethod
-    def _check_places(images: Path, output: Path, force: bool) -> None:
+    def _check_places(images: Path, output: Path, force: bool, resume: bool) -> None:
         """Raises UserError where what is written would lie among the images that are read, or in their place."""
         source, target = images.resolve(), output.resolve()
         if source.is_dir() and (target == source or source in target.parents):
@@ -54,5 +57,6 @@ class TranslateOptions(RunOptions):
                             "images of the source; give a folder elsewhere")
         if target in source.parents:
             raise UserError(f"--output {output}: holds --input {images}; give a folder elsewhere")
-        check_replaceable(output, force)
+        if not (resume and part_of(output).is_dir()):       # what is there may be what was to be made
+            check_replaceable(output, force, besides=part_of(output))
         refuse_unwritable("--output", output)

@@ -57,7 +57,7 @@ def atomic_path(path: str | os.PathLike[str], durable: bool = True) -> Iterator[
     parent folders are made. `durable=False` skips the flush to disk, for files that can be made again (web pages).
     """
     path = Path(path)
-    with _explained(path):
+    with explained(path):
         path = path.resolve()  # a link to a file stays a link, and what it points to is replaced
         if path.is_dir():
             raise UserError(f"{path} is a folder: give a file name to write to")
@@ -84,19 +84,34 @@ def atomic_folder(path: str | os.PathLike[str], force: bool = False) -> Iterator
     and only once the new one is complete.
     """
     path = Path(path)
-    with _explained(path):
+    with explained(path):
         path = path.resolve()
         check_replaceable(path, force)
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A mounted volume cannot be moved and a shared parent may be closed to us: then work inside the folder.
-        inside = path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK))
-        temporary = (path if inside else path.parent) / _temporary_name(path.name)
+        temporary = (path if works_inside(path) else path.parent) / _temporary_name(path.name)
         temporary.mkdir()
         try:
             yield temporary
-            (_empty_into if inside else _swap_folders)(temporary, path)
+            move_folder(temporary, path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def works_inside(path: Path) -> bool:
+    """Whether what becomes the folder `path` is made in it: a mounted volume cannot be moved, and a shared parent may
+    be closed to us."""
+    return path.is_dir() and (path.is_mount() or not os.access(path.parent, os.W_OK))
+
+
+def move_folder(new: Path, path: Path) -> None:
+    """Gives the folder `new` the place `path`; what that held is removed."""
+    if not works_inside(path):
+        _swap_folders(new, path)
+        return
+    temporary = path / _temporary_name(path.name)       # `new` may lie in a folder that is removed
+    new.replace(temporary)
+    _empty_into(temporary, path)
+    temporary.rmdir()
 
 
 def refuse_unwritable(option: str, path: str | os.PathLike[str]) -> None:
@@ -180,19 +195,25 @@ def _temporary_name(name: str) -> str:
     return f"{_TEMPORARY}{os.getpid()}-{uuid.uuid4().hex[:8]}-{name[-40:]}"
 
 
+def is_temporary(path: Path) -> bool:
+    """Whether it is what a process that was killed left of a file."""
+    return path.name.startswith(_TEMPORARY)
+
+
 def _flush_to_disk(path: Path) -> None:
     with open(path, "r+b") as file:
         os.fsync(file.fileno())
 
 
-def check_replaceable(path: Path, force: bool) -> None:
-    """Raises UserError unless `path` is free for a new folder, or a folder that `force` may replace."""
+def check_replaceable(path: Path, force: bool, besides: Path | None = None) -> None:
+    """Raises UserError unless `path` is free for a new folder (but for the one `besides`), or a folder that `force` may
+    replace."""
     path = path.resolve()
     if not path.exists():
         return
     if not path.is_dir():
         raise UserError(f"{path} is a file: give a folder to write to")
-    if next(path.iterdir(), None) is None:
+    if all(p == besides for p in path.iterdir()):
         return
     if not force:
         raise UserError(f"{path} already exists and is not empty: choose another folder, or remove it")
@@ -243,7 +264,7 @@ def _plain(value: object) -> object:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn what the user can mend (disk full, no permission, impossible name) into one line; let the rest through."""
     try:
         yield
@@ -277,4 +298,5 @@ def _explanation(error: OSError, path: Path) -> str | None:
 
 def _touches(error: OSError, path: Path) -> bool:
     named = Path(os.fsdecode(error.filename)) if not isinstance(error.filename, int) else Path()
-    return _TEMPORARY in str(named) or named == path or named in path.resolve().parents or named in path.parents
+    return _TEMPORARY in str(named) or named.is_relative_to(path) or named in path.resolve().parents or \
+        named in path.parents

@@ -34,7 +34,7 @@ def hold(folder: str | PathLike[str],
     says what it is `busy` with."""
     path = Path(folder).resolve() / NAME
     if path in _held:
-        raise UserError(f"{folder}: this process is training this run already")
+        raise UserError(f"{folder}: this process {busy}")
     file = _take(path, busy) if LOCKS else None
     _held.add(path)
     try:

@@ -5,10 +5,12 @@ then keeps a core from the one that is waited for, and a step takes many times a
 cost next to nothing (docs/results.md, benchmarks/threads.py).
 """
 import os
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+HELPERS = 4                 # threads that read, or write, at most: each holds a scan
 # By which people say themselves how threads wait: GNU's, which torch's wheels bring, and Intel's and LLVM's.
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
@@ -52,3 +54,29 @@ def use(asked: int, processes: int = 1) -> int:
     if number != torch.get_num_threads():
         torch.set_num_threads(number)
     return number
+
+
+def helpers() -> int:
+    """How many threads read files ahead while a network computes, and how many write: on few cores one of either, as
+    the network's own threads want all of them."""
+    return max(1, min(HELPERS, cores() // 2))
+
+
+def alone() -> None:
+    """Has the calling thread compute with itself only: each that calls torch has a team of its own otherwise."""
+    import torch
+
+    torch.get_num_threads()         # a thread that is new to torch takes over the process's number at its first look
+    torch.set_num_threads(1)
+
+
+@contextmanager
+def as_it_was() -> Iterator[None]:
+    """After the block, in which threads were told to compute `alone`, others have as many threads as before."""
+    import torch
+
+    number = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(number)

@@ -8,6 +8,7 @@ import hashlib
 import logging
 import re
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
@@ -71,27 +72,28 @@ class SeriesIdentity:
 
 
 def write_dicom(folder: Path, scan: Scan, slices: list[Slice], volume: np.ndarray, *, identity: SeriesIdentity,
-                keep_identity: bool = False) -> list[tuple[str, str, Label]]:
+                keep_identity: bool = False, names: Sequence[str] | None = None) -> list[tuple[str, str, Label]]:
     """Writes one translated scan as one new series under `folder`, paths mirroring the source's.
 
     volume: (N, H, W) float in HU, one image for each of `slices`, at the source's size or another over the same field.
     keep_identity: whether patient, study and frame of reference stay the source's; otherwise they are replaced.
+    names: of `file_names`, by default such that nothing in `folder` is written over.
     Returns [(file relative to `folder`, patient as the file tells it, label)]. Raises UserError for several channels,
     values that are not finite, and source files that cannot be read again.
     """
     if not slices:
         return []
     stored = _to_stored(scan, volume)
-    names = _Identifiers(scan, identity, keep_identity)
+    named = _Identifiers(scan, identity, keep_identity)
     sources = _Sources(scan)
-    files = _file_names(Path(folder), scan, slices, sources)
-    patient = scan.patient if keep_identity else names.pseudonym
+    files = names or file_names(scan, slices, lambda name: Path(folder, name).exists(), sources)
+    patient = scan.patient if keep_identity else named.pseudonym
     rows = []
     for file, s, pixels in zip(files, slices, stored, strict=True):
         source = sources.of(s)
-        ds = _patient_and_study(names, source)
-        ds.update(_series(names, source))
-        ds.update(_instance(names, source, s, pixels))
+        ds = _patient_and_study(named, source)
+        ds.update(_series(named, source))
+        ds.update(_instance(named, source, s, pixels))
         ds.file_meta = FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         path = below(folder, file)
@@ -244,18 +246,20 @@ def _derived(identity: SeriesIdentity, *parts: object) -> uuid.UUID:
     return uuid.uuid5(uuid.uuid5(uuid.NAMESPACE_OID, identity.digest), "\0".join(map(str, parts)))
 
 
-def _file_names(folder: Path, scan: Scan, slices: list[Slice], sources: _Sources) -> list[str]:
-    """One a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
+def file_names(scan: Scan, slices: Sequence[Slice], taken: Callable[[str], bool],
+               sources: _Sources | None = None) -> list[str]:
+    """The files of `write_dicom`, relative to its folder, one a slice: its file's own relative path, or <scan>/<number>
+    where one file holds several slices. taken: whether there is such a path already."""
     paths = [s.path.relative_to(scan.root) for s in slices]
-    several = len(set(paths)) < len(paths) or len(sources.file(slices[0].path)[2]) > 1 or scan.frames is not None
-    if scan.kind == "nifti" or several:
+    several = scan.kind == "nifti" or len(set(paths)) < len(paths) or scan.frames is not None
+    if several or (scan.kind == "dicom" and len((sources or _Sources(scan)).file(slices[0].path)[2]) > 1):
         digits = max(3, len(str(slices[-1].index + 1)))
-        base = paths[0].as_posix() if (folder / scan.name).exists() else scan.name
+        base = paths[0].as_posix() if taken(scan.name) else scan.name
         return [f"{base}/{s.index + 1:0{digits}d}.dcm" for s in slices]
     stems = [path.parent / _stem(path, scan.kind) for path in paths]
     # 1.ima beside 1.dcm: such names keep their ending.
-    taken = {stem for stem in stems if stems.count(stem) > 1 or (folder / f"{stem}.dcm").exists()}
-    return [f"{(p if stem in taken else stem).as_posix()}.dcm" for p, stem in zip(paths, stems, strict=True)]
+    both = {stem for stem in stems if stems.count(stem) > 1 or taken(f"{stem.as_posix()}.dcm")}
+    return [f"{(p if stem in both else stem).as_posix()}.dcm" for p, stem in zip(paths, stems, strict=True)]
 
 
 def _stem(path: PurePath, kind: str) -> str:

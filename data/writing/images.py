@@ -5,10 +5,10 @@ unit; TIFF and NumPy hold float32 in the unit itself (HU for CT); TIFF of 16 bit
 that it is read back as the network made it; NIfTI holds a whole scan (int16 for HU, else float32) with the geometry it
 was read with.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import nibabel
 import numpy as np
@@ -28,18 +28,36 @@ ENDINGS = {"png": ".png", "png16": ".png", "tiff": ".tif", "tiff16": ".tif", "np
 INT16 = np.iinfo(np.int16)
 
 
-def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], images: Sequence[np.ndarray],
-               intensity: Intensity, kind: str, spacing: float | None = None) -> list[tuple[str, str, Label]]:
+class Taken:
+    """Whether a path, relative to a folder, is a file that was named for it, or a folder of such files: as asking the
+    disk, but before they are written."""
+
+    def __init__(self, files: Iterable[str] = ()) -> None:
+        self._paths: set[str] = set()
+        self.add(files)
+
+    def __call__(self, name: str) -> bool:
+        return name in self._paths
+
+    def add(self, files: Iterable[str]) -> None:
+        for file in files:
+            self._paths |= {file, *(parent.as_posix() for parent in PurePosixPath(file).parents)}
+
+
+def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], images: Iterable[np.ndarray],
+               intensity: Intensity, kind: str, spacing: float | None = None,
+               names: Sequence[str] | None = None) -> list[tuple[str, str, Label]]:
     """Writes one translated scan under `folder`.
 
-    scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1].
-    intensity: the target's range. kind: a key of ENDINGS. spacing: mm a pixel of the images, for tiff16 to tell.
+    scan, slices: the source's Scan and its Slice records. images: for each, float32 (C, H, W) in [-1, 1], asked for one
+    by one where each is a file. intensity: the target's range. kind: a key of ENDINGS. spacing: mm a pixel of the
+    images, for tiff16 to tell. names: of `file_names`, by default such that nothing in `folder` is written over.
     Returns [(file relative to `folder`, patient, label)], one a file. Raises UserError for images that the format
     cannot hold.
     """
     if kind == "nifti":
-        return [_write_nifti(folder, slices, images, intensity)]
-    names = _names(folder, scan, slices, ENDINGS[kind])
+        return [_write_nifti(folder, slices, list(images), intensity)]
+    names = names or file_names(scan, slices, kind, lambda name: Path(folder, name).exists())
     for name, image in zip(names, images, strict=True):
         path = below(folder, name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,17 +74,21 @@ def write_scan(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice],
     return [(name, s.patient, s.label) for name, s in zip(names, slices, strict=True)]
 
 
-def _names(folder: str | PathLike[str], scan: Scan, slices: Sequence[Slice], ending: str) -> list[str]:
-    """One name a slice: its file's own relative path, or <scan>/<number> where one file holds several slices."""
+def file_names(scan: Scan, slices: Sequence[Slice], kind: str, taken: Callable[[str], bool]) -> list[str]:
+    """The files of `write_scan`, relative to its folder. nifti: one. Else one a slice: its file's own relative path, or
+    <scan>/<number> where one file holds several slices. taken: whether there is such a path already."""
+    ending = ENDINGS[kind]
+    if kind == "nifti":
+        return [_nifti_name(slices)]
     paths = [s.path.relative_to(scan.root) for s in slices]
     if len(set(paths)) < len(paths) or scan.kind == "nifti" or scan.frames is not None:
         digits = max(3, len(str(slices[-1].index + 1)))
-        full = paths[0].as_posix() if Path(folder, scan.name).exists() else scan.name
+        full = paths[0].as_posix() if taken(scan.name) else scan.name
         return [f"{full}/{s.index + 1:0{digits}d}{ending}" for s in slices]
     stems = [p.parent / stem_of(p) for p in paths]
     # 1.png beside 1.npy: the second one keeps its own ending too.
-    taken = {stem for stem in stems if stems.count(stem) > 1 or Path(folder, f"{stem}{ending}").exists()}
-    return [f"{(p if stem in taken else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
+    both = {stem for stem in stems if stems.count(stem) > 1 or taken(f"{stem.as_posix()}{ending}")}
+    return [f"{(p if stem in both else stem).as_posix()}{ending}" for p, stem in zip(paths, stems, strict=True)]
 
 
 def _display(image: np.ndarray) -> np.ndarray:
@@ -115,10 +137,14 @@ def _write_tiff16(path: Path, image: np.ndarray, intensity: Intensity, spacing: 
                      photometric="minisblack" if grey else "rgb", compression="zlib", metadata=told)
 
 
+def _nifti_name(slices: Sequence[Slice]) -> str:
+    return f"{slices[0].scan}.nii.gz"
+
+
 def _write_nifti(folder: str | PathLike[str], slices: Sequence[Slice], images: Sequence[np.ndarray],
                  intensity: Intensity) -> tuple[str, str, Label]:
     first = slices[0]
-    name = f"{first.scan}.nii.gz"
+    name = _nifti_name(slices)
     if images[0].shape[0] != 1 or len({i.shape for i in images}) > 1:
         raise UserError(f"--format nifti: {first.scan} has several channels or mixed sizes; give --format tiff or npy")
     path = below(folder, name)

@@ -26,8 +26,7 @@ from duiit_cli.evaluation import plugin_runs as plain_testing
 from duiit_cli.evaluation.label_errors import Errors, errors_of_constant, errors_of_rows, named
 from duiit_cli.evaluation.scan_errors import errors_in, in_words
 from duiit_cli.evaluation.truth import TranslationErrors, Truth
-from duiit_cli.inference.networks import in_batches, load_model, translate
-from duiit_cli.inference.scan_answers import slice_answers
+from duiit_cli.inference.networks import in_batches, load_model, predict, translate
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +94,7 @@ class Test:
 
     def _answers(self, images: Sequence[np.ndarray]) -> list[Any]:
         """A label an image, or class probabilities (K,)."""
-        return list(slice_answers(self.model.predictor(), images, self.opt, self.model.device))
+        return list(predict(self.model.predictor(), images, self.opt, self.model.device))
 
     def _record(self, modality: str, seen_as: str, rows: Sequence[Row], answers: Iterable[Any]) -> None:
         for row, answer in zip(rows, answers, strict=True):
@@ -129,7 +128,7 @@ class Test:
         answers: list[Any] = []
         batches = math.ceil(len(rows) / self.opt.batch_size)
         for some in track(in_batches(rows, self.opt.batch_size), f"translating {source}", batches, "batches"):
-            shown = [self._visuals(source, row, truth, errors) for row in some]
+            shown = self._visuals(source, some, truth, errors)
             found = self._answers([v["fake_B"] for v in shown]) if self.predicts else [None] * len(some)
             for row, visuals, answer in zip(some, shown, found, strict=True):
                 self._show(source, row, visuals, answer, pictures)
@@ -140,18 +139,20 @@ class Test:
         if paired := errors.report():
             self.report.setdefault("paired", {})[source] = paired
 
-    def _visuals(self, source: str, row: Row, truth: Truth, errors: TranslationErrors) -> dict[str, np.ndarray]:
-        """What the page shows of one image; its translation is compared with the truth on the way."""
-        opt, device = self.opt, self.model.device
-        real = self.dataset.members[source].cohort.image(row)
-        fake = translate(self.model.translator(source), [real], opt, device)[0]
-        back = translate(self.model.back_translator(source), [fake], opt, device)[0]
-        visuals = {"real_A": real, "fake_B": fake, "rec_A": back}
-        true = truth.image(row)
-        if true is not None:
-            visuals["true_B"] = true
-            errors.take(row, fake)
-        return visuals
+    def _visuals(self, source: str, rows: Sequence[Row], truth: Truth,
+                 errors: TranslationErrors) -> list[dict[str, np.ndarray]]:
+        """What the page shows of each image; its translation is compared with the truth on the way."""
+        opt, model = self.opt, self.model
+        real = [self.dataset.members[source].cohort.image(row) for row in rows]
+        fake = translate(model.translator(source), real, opt, model.device)
+        back = translate(model.back_translator(source), fake, opt, model.device)
+        shown = [{"real_A": r, "fake_B": f, "rec_A": b} for r, f, b in zip(real, fake, back, strict=True)]
+        for row, visuals in zip(rows, shown, strict=True):
+            true = truth.image(row)
+            if true is not None:
+                visuals["true_B"] = true
+                errors.take(row, visuals["fake_B"])
+        return shown
 
     def _show(self, source: str, row: Row, visuals: Mapping[str, np.ndarray], answer: Any, pictures: HTML) -> None:
         import torch

@@ -7,7 +7,8 @@ go on.
 """
 import logging
 from argparse import Namespace
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,11 @@ from duiit.data.readers.slice import Scan, Slice
 from duiit.models import find_model_using_name
 from duiit.models.networks import feature_networks
 from duiit.options.evaluate_options import DISTRIBUTION, METRICS, OF_A_RUN, PAIRED
+from duiit.util import threads
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.image_quality import FeatureCollector, distance, metrics_of
+from duiit.util.pipeline import Helpers, in_order
 from duiit.util.problems import counted
 from duiit.util.progress import track
 from duiit.util.version import __version__
@@ -132,16 +135,21 @@ class Evaluation:
             opt.slices = "all"
         return read(self.scans[side][number], self.opt.target, 3, opt)
 
+    def _read_ahead(self, side: str) -> Iterator[PreparedScan]:
+        """All scans of one side in order; the next ones are read while networks and errors are at work on one."""
+        numbers, what = range(len(self.scans[side])), {"real": "real", "fake": "translated"}[side]
+        with Helpers(threads.helpers()) as readers:
+            found = in_order(readers, partial(self._read, side), numbers, lambda prepared: 2 * prepared.weight)
+            yield from track(found, f"reading {what} images", len(numbers), "scans")
+
     def go(self) -> int:
         opt = self.opt
         index = Index(self.scans["real"], lambda number: self._read("real", number).slices)
-        for number in track(range(len(index.scans)), "reading real images", unit="scans"):
-            prepared = self._read("real", number)
+        for number, prepared in enumerate(self._read_ahead("real")):
             index.note(number, prepared.slices)
             self._take("real", prepared)
         pairs = PairedErrors(opt, index, self.masks) if set(PAIRED) & set(self.metrics) else None
-        for number in track(range(len(self.scans["fake"])), "reading translated images", unit="scans"):
-            prepared = self._read("fake", number)
+        for prepared in self._read_ahead("fake"):
             kept = self._take("fake", prepared)
             if self.fidelity:
                 self.fidelity.take(prepared, kept, self._as_in_training)

@@ -9,8 +9,7 @@ import numpy as np
 from duiit.data.readers.slice import Label, Slice
 from duiit.util.errors import UserError
 from duiit_cli.evaluation.label_errors import errors_of_constant, label_errors
-from duiit_cli.inference.networks import PreparedScan
-from duiit_cli.inference.scan_answers import slice_answers
+from duiit_cli.inference.networks import PreparedScan, predict
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +35,7 @@ class LabelFidelity:
         if not known:
             return
         images = [as_in_training(prepared.images[i], prepared.slices[i]) for i in known]
-        self.answers += list(slice_answers(self.model.predictor(), images, self.opt, self.model.device))
+        self.answers += list(predict(self.model.predictor(), images, self.opt, self.model.device))
         self.labels += [prepared.slices[i].label for i in known]
         self.patients += [prepared.slices[i].patient for i in known]
 

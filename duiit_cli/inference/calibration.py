@@ -32,14 +32,13 @@ from duiit.util import checkpoint
 from duiit.util.errors import UserError
 from duiit.util.files import write_json
 from duiit.util.progress import track
-from duiit_cli.inference.networks import PreparedScan, own_scans, read
+from duiit_cli.inference.networks import PreparedScan, own_scans, predict, read
 from duiit_cli.inference.scan_answers import (
     AGGREGATES,
     asked_images,
     label_of,
     of_scan,
     score_of,
-    slice_answers,
     used_slices,
 )
 from duiit_cli.inference.validated import cross_fitted
@@ -183,7 +182,7 @@ def _errors(images: Sequence[np.ndarray], label: Label, opt: Namespace, net: Mod
     """{aggregate: score} of one scan; {} where it has no label or shows nothing."""
     if label is None or not images or (opt.task == "classification" and label not in opt.facts.classes):
         return {}
-    answers = slice_answers(net, images, opt, device)
+    answers = predict(net, images, opt, device)
     return {how: score_of(of_scan(answers, how), label, opt) for how in AGGREGATES}
 
 

@@ -1,9 +1,12 @@
 """Running trained networks over scans and prepared slices: what test, translate and predict share."""
+import itertools
+import math
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +22,11 @@ from duiit.models import create_model, networks
 from duiit.util.errors import UserError
 
 T = TypeVar("T")
+R = TypeVar("R")
+Images = Sequence[np.ndarray]           # each (C, H, W)
+# Of the images that go through a generator together on a CPU (16 of 64x64, one of 256x256). More leave its caches, and
+# an image takes up to a fifth longer (docs/performance.md).
+CPU_PIXELS = 2**16
 
 
 def load_model(opt: Namespace, needs: str | None) -> Any:
@@ -60,6 +68,11 @@ class PreparedScan:
     empty: list[bool]
     intensity: Intensity
 
+    @property
+    def weight(self) -> int:
+        """Bytes that its slices took as they were read."""
+        return sum(4 * math.prod(s.image.shape) for s in self.slices)
+
 
 def read(scan: Scan, modality: str, channels: int, opt: Namespace) -> PreparedScan:
     """Reads and prepares one scan just as training does, without the crop and the flip."""
@@ -74,33 +87,99 @@ def in_batches(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[first:first + size] for first in range(0, len(items), size))
 
 
-@torch.no_grad()
-def translate(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> list[np.ndarray]:
-    """Images (C, H, W) in [-1, 1] of any one size -> translated ones of the same size, in batches.
+class Batches(Generic[T, R]):
+    """Images of one scan after another through a network, in batches that go on from scan to scan: short scans leave
+    none half empty. A batch ends where the next image has another size.
+
+    In which batch an image is may change the last bits of what is made of it (transposed convolutions sum up in another
+    order), by some 1e-6 of [-1, 1].
+    """
+
+    def __init__(self, run: Callable[[Images], Sequence[R]], size: int) -> None:
+        """run: a batch of images (C, H, W) of one size -> what is made of each. size: images a batch."""
+        self.run, self.size = run, size
+        self._batch: list[np.ndarray] = []
+        self._open: deque[tuple[T, int, list[R]]] = deque()      # (scan, its images, what is made of the first ones)
+
+    def add(self, scan: T, images: Iterable[np.ndarray]) -> Iterator[tuple[T, list[R]]]:
+        """Takes the images of a scan; yields (scan, what is made of each) of those that are done now, in order."""
+        left = deque(images)
+        self._open.append((scan, len(left), []))
+        while left:
+            image = left.popleft()                  # let go as soon as its batch is done
+            if self._batch and self._batch[0].shape != image.shape:
+                self._run()
+            self._batch.append(image)
+            if len(self._batch) == self.size:
+                self._run()
+        return self._done()
+
+    def flush(self) -> Iterator[tuple[T, list[R]]]:
+        """The scans that are not done yet, with the last batch as full as it is."""
+        if self._batch:
+            self._run()
+        return self._done()
+
+    def _run(self) -> None:
+        results = iter(self.run(self._batch))
+        self._batch = []
+        for _, count, made in self._open:
+            made += itertools.islice(results, count - len(made))
+
+    def _done(self) -> Iterator[tuple[T, list[R]]]:
+        while self._open and self._open[0][1] == len(self._open[0][2]):
+            scan, _, made = self._open.popleft()
+            yield scan, made
+
+
+def translating(net: Module, opt: Namespace, device: torch.device) -> Callable[[Images], list[np.ndarray]]:
+    """What `Batches` runs to translate: images (C, H, W) in [-1, 1] -> translated ones of the same size.
 
     Each is padded with background to a size that the generator takes and cropped back, so that anatomy keeps the scale
     it had in training (a resize to --crop_size would change it by load_size / crop_size).
     """
     step = networks.size_multiple(opt.netG)
-    done = []
-    for first in range(0, len(images), opt.batch_size):
-        batch = images[first:first + opt.batch_size]
+
+    @torch.inference_mode()
+    def run(batch: Images) -> list[np.ndarray]:
         height, width = batch[0].shape[-2:]
         padded = [transforms.pad_to(i, *(transforms.round_up(max(n, 2 * step), step) for n in (height, width)))
                   for i in batch]
-        output = net(torch.from_numpy(np.stack(padded)).to(device)).float().cpu().numpy()     # (N, C, H', W')
-        done += [transforms.crop_back(o, height, width) for o in output]
-    return done
+        several = max(1, CPU_PIXELS // (height * width)) if device.type == "cpu" else len(batch)
+        outputs = (net(torch.from_numpy(np.stack(some)).to(device)).float().cpu().numpy()     # (N, C, H', W')
+                   for some in in_batches(padded, several))
+        return [transforms.crop_back(o, height, width) for output in outputs for o in output]
+
+    return run
 
 
-@torch.no_grad()
-def predict(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
-    """Images (C, H, W) in [-1, 1] -> (N,) labels, or (N, K) class probabilities, as float64."""
-    if not images:
-        return np.zeros((0, len(opt.facts.classes))) if opt.task == "classification" else np.zeros(0)
-    answers = []
-    for first in range(0, len(images), opt.batch_size):
-        batch = torch.from_numpy(np.stack(images[first:first + opt.batch_size])).to(device)
-        output = net(batch)
-        answers.append((output.softmax(1) if opt.task == "classification" else output).double().cpu().numpy())
-    return np.concatenate(answers)
+def asking(net: Module, opt: Namespace, device: torch.device) -> Callable[[Images], list[np.ndarray]]:
+    """What `Batches` runs to predict: images (C, H, W) in [-1, 1] -> of each a label, or (K,) class probabilities, as
+    float64."""
+    @torch.inference_mode()
+    def run(batch: Images) -> list[np.ndarray]:
+        output = net(torch.from_numpy(np.stack(batch)).to(device))
+        return list((output.softmax(1) if opt.task == "classification" else output).double().cpu().numpy())
+
+    return run
+
+
+def translate(net: Module, images: Iterable[np.ndarray], opt: Namespace, device: torch.device) -> list[np.ndarray]:
+    """Images (C, H, W) in [-1, 1] -> translated ones of the same size, in batches."""
+    return _of_all(translating(net, opt, device), images, opt.batch_size)
+
+
+def predict(net: Module, images: Iterable[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
+    """Images (C, H, W) in [-1, 1], of one size or several -> (N,) labels, or (N, K) class probabilities, as float64."""
+    return as_answers(_of_all(asking(net, opt, device), images, opt.batch_size), opt)
+
+
+def as_answers(made: Sequence[np.ndarray], opt: Namespace) -> np.ndarray:
+    """What `asking` made of each image, in one array: (N,) labels, or (N, K) class probabilities."""
+    shape = (0, len(opt.facts.classes)) if opt.task == "classification" else 0
+    return np.stack(made) if made else np.zeros(shape)
+
+
+def _of_all(run: Callable[[Images], Sequence[R]], images: Iterable[np.ndarray], size: int) -> list[R]:
+    batches = Batches[None, R](run, size)
+    return [made for _, some in [*batches.add(None, images), *batches.flush()] for made in some]

@@ -6,8 +6,9 @@ import csv
 import logging
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,18 @@ from torch.nn import Module
 from duiit.data.checking.fingerprint import ScanFacts, unlike
 from duiit.data.modality_dataset import loader_of
 from duiit.data.readers.slice import Label, Scan
+from duiit.util import threads
 from duiit.util.conformal import bound, patients_needed, prediction_set
 from duiit.util.errors import UserError
 from duiit.util.files import cell, write_csv, write_json
 from duiit.util.logs import printable
+from duiit.util.pipeline import Helpers, in_order
 from duiit.util.progress import track
 from duiit_cli.inference import calibration
 from duiit_cli.inference.calibration import facts_of_scan
-from duiit_cli.inference.networks import load_model, read
+from duiit_cli.inference.networks import Batches, as_answers, asking, load_model, read
 from duiit_cli.inference.prediction_report import report
-from duiit_cli.inference.scan_answers import asked_images, label_of, of_scan, slice_answers, used_slices
+from duiit_cli.inference.scan_answers import asked_images, label_of, of_scan, used_slices
 
 log = logging.getLogger(__name__)
 UNREADABLE, EMPTY, UNLIKE, UNJUDGED = "unreadable", "no signal", "unlike training", "not judged"
@@ -51,7 +54,7 @@ def predictions(opt: Namespace, model: Any) -> tuple[list[dict[str, Any]], int, 
     run's model."""
     scans = loader_of(opt.target).find_scans(Path(opt.input), opt)
     net = model.predictor()
-    results = [examine(scan, net, opt, model.device) for scan in track(scans, "predicting", len(scans), "scans")]
+    results = [*examine(scans, net, opt, model.device)]
     unreadable = [r for r in results if r.flag == UNREADABLE]
     _refuse_nothing(results, unreadable, opt)
     rows = slice_rows(results, opt) if opt.per_slice else scan_rows(results, net, opt, model.device)
@@ -84,22 +87,47 @@ class Result:
     reason: str = ""
 
 
-def examine(scan: Scan, net: Module, opt: Namespace, device: torch.device) -> Result:
-    """Reads one scan and asks the predictor."""
+def examine(scans: Sequence[Scan], net: Module, opt: Namespace, device: torch.device) -> Iterator[Result]:
+    """Asks the predictor of each scan, in order; the next ones are read meanwhile, and batches go on from scan to
+    scan."""
+    batches = Batches[Result, np.ndarray](asking(net, opt, device), opt.batch_size)
+    with Helpers(threads.helpers()) as readers:
+        found = in_order(readers, partial(look_at, opt=opt), scans, lambda seen: seen.weight)
+        for seen in track(found, "predicting", len(scans), "scans"):
+            if seen.result.flag == EMPTY:
+                log.warning("%s: every slice is constant or almost empty; no prediction", seen.result.scan.name)
+            yield from _answered(batches.add(seen.result, seen.images), opt)
+    yield from _answered(batches.flush(), opt)
+
+
+def _answered(done: Iterable[tuple[Result, list[np.ndarray]]], opt: Namespace) -> Iterator[Result]:
+    for result, answers in done:
+        if answers:
+            result.answers = as_answers(answers, opt)
+        yield result
+
+
+@dataclass
+class Seen:
+    """A scan that was read. result: all but the answers. images: what is to be asked. weight: its bytes as read."""
+    result: Result
+    images: list[np.ndarray] = field(default_factory=list)
+    weight: int = 0
+
+
+def look_at(scan: Scan, opt: Namespace) -> Seen:
+    """Reads one scan."""
     try:
         prepared = read(scan, opt.target, opt.output_nc, opt)
     except UserError as error:
-        return Result(scan, flag=UNREADABLE, reason=str(error), label=scan.label)
+        return Seen(Result(scan, flag=UNREADABLE, reason=str(error), label=scan.label))
     used = used_slices(prepared, opt)
     asked = [Asked(s.index, s.label, s.path) for s in (prepared.slices[i] for i in used)]
     result = Result(scan, slices=asked, label=label_of(scan, [s.label for s in asked]),
                     facts=facts_of_scan(prepared, opt))
     if not used:
         result.flag, result.reason = EMPTY, "every slice is constant or almost empty"
-        log.warning("%s: every slice is constant or almost empty; no prediction", scan.name)
-        return result
-    result.answers = slice_answers(net, asked_images(prepared, used), opt, device)
-    return result
+    return Seen(result, asked_images(prepared, used), prepared.weight)
 
 
 def _refuse_nothing(results: Sequence[Result], unreadable: Sequence[Result], opt: Namespace) -> None:

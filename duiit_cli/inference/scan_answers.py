@@ -1,15 +1,13 @@
 """From a scan's slices to one answer: which slices are asked, and how their answers become the scan's."""
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import Module
 
 from duiit.data.preparing.cohort import as_float, as_stored
 from duiit.data.readers.slice import Label, Scan
-from duiit_cli.inference.networks import PreparedScan, predict
+from duiit_cli.inference.networks import PreparedScan
 
 AGGREGATES = ("mean", "median")
 
@@ -23,16 +21,6 @@ def asked_images(prepared: PreparedScan, used: Iterable[int]) -> list[np.ndarray
     """The images at these indices as the predictor is to see them: rounded as those that it was trained, validated and
     tested on, so that the same scan gets the same answer everywhere."""
     return [as_float(as_stored(prepared.images[i])) for i in used]
-
-
-def slice_answers(net: Module, images: Sequence[np.ndarray], opt: Namespace, device: torch.device) -> np.ndarray:
-    """(N,) labels or (N, K) class probabilities, of images that may differ in size (--preprocess none)."""
-    shapes = dict.fromkeys(image.shape for image in images)
-    if len(shapes) < 2:
-        return predict(net, images, opt, device)
-    places = [[i for i, image in enumerate(images) if image.shape == shape] for shape in shapes]
-    answers = np.concatenate([predict(net, [images[i] for i in group], opt, device) for group in places])
-    return answers[np.argsort(np.concatenate(places))]
 
 
 def of_scan(answers: np.ndarray, aggregate: str) -> Any:

@@ -4,6 +4,7 @@ import weakref
 import pytest
 
 from duiit.data.preparing import cohort
+from duiit.util import threads
 from duiit_cli.inference import networks
 
 
@@ -51,10 +52,12 @@ TWO_SCANS = 4
     ["evaluate", "--real", "truth/mri", "--fake", "truth/mri", "--paired", "--metrics", "mae,label_fidelity"]])
 def test_scans_are_let_go_one_after_another(held, duiit, phantom, trained, tmp_path, monkeypatch, words):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(threads, "helpers", lambda: 1)      # as on few cores: on many, some more scans wait
     places = {"ct": phantom / "ct", "mri": phantom / "mri", "truth/mri": phantom / "truth" / "mri"}
     assert duiit(words[0], "--checkpoints_dir", trained, "--name", "demo", *(places.get(w, w) for w in words[1:])) == 0
-    # evaluate compares with scans of the other folder, of which its index keeps two.
-    assert held.seen >= 12 and held.most <= TWO_SCANS + (4 if words[0] == "evaluate" else 0)
+    # Of translate one is being read, and what waits has let its pixels go; of predict one more may be read. evaluate
+    # works on one while the next two wait, and compares with scans of the other folder, of which its index keeps two.
+    assert held.seen >= 12 and held.most <= TWO_SCANS + (6 if words[0] == "evaluate" else 0)
 
 
 def test_test_holds_a_batch_of_images(held, duiit, trained, tmp_path):

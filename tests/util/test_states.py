@@ -116,7 +116,7 @@ def test_a_lock_is_left_without_a_trace(tmp_path):
 
 
 def test_a_lock_is_not_held_twice(tmp_path):
-    with run_lock.hold(tmp_path), pytest.raises(UserError, match="this process is training this run already"), \
+    with run_lock.hold(tmp_path), pytest.raises(UserError, match="this process is training this run"), \
             run_lock.hold(tmp_path):
         pass
 

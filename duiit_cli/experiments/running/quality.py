@@ -92,7 +92,7 @@ class Assessment:
             errors, answers, widths[title] = TranslationErrors(truth), [], []
             size = self.judge_opt.batch_size
             for some in track(in_batches(rows, size), f"{source}, {title}", math.ceil(len(rows) / size), "batches"):
-                fakes = [translate(net, [member.cohort.image(r)], self.opt, self.model.device)[0] for r in some]
+                fakes = translate(net, map(member.cohort.image, some), self.opt, self.model.device)
                 answers += list(predict(self.judge.predictor(), fakes, self.judge_opt, self.judge.device))
                 for row, fake in zip(some, fakes, strict=True):
                     widths[title] += self._widths(truth, row, fake)
