@@ -4,7 +4,7 @@
     python benchmarks/inference.py --memory 1000 10000
 
 The plain way: a scan is read, its images go through the network one by one, its files are written, then the next; with
-the same networks, readers and writers. Ours is what `duiit translate` and `duiit predict` do. The images are noise in an
+the same networks, readers and writers. Ours is what `duiit translate` and `duiit predict` do. Images are noise in an
 ellipse, 16-bit TIFFs; the networks have fresh weights: at 64 those of --preset phantom, else the default ones
 (resnet_9blocks, ngf 64, resnet50). The ways take turns; the figure is the median of the ratios of neighbouring rounds.
 Beside the time on the clock stands the processors', which other work on the machine lengthens less.
