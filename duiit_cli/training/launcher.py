@@ -12,6 +12,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from duiit.models import find_model_using_name
 from duiit.util import threads
 from duiit.util.errors import UserError, fail
 from duiit.util.logs import setup_logging
@@ -25,6 +26,7 @@ def launch(opt: Namespace) -> int:
 
     Where one of them ends badly the others are ended too; what was wrong they say themselves.
     """
+    find_model_using_name(opt.model).check_options(opt)     # told before there are processes to end
     for name in ("torch.distributed.elastic", "torch.multiprocessing"):     # they repeat it, at length
         logging.getLogger(name).setLevel(logging.CRITICAL)
     config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=opt.nproc, run_id=opt.name,
