@@ -3,7 +3,6 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from scipy import stats
 
 Group = TypeVar("Group", bound=Hashable)
 Values = Sequence[Any] | np.ndarray         # numbers, or the names of classes
@@ -15,6 +14,8 @@ def regression_errors(predictions: Values, labels: Values) -> dict[str, Any]:
     bias is the mean of prediction - label. r2 (1 - mse / variance of the labels) is None where the labels do not vary,
     pearson_r where either do not.
     """
+    from scipy.stats import pearsonr  # late: scipy.stats takes half a second, and options need not wait for it
+
     predictions, labels = np.asarray(predictions, float), np.asarray(labels, float)
     if not len(labels):
         return {}
@@ -23,7 +24,7 @@ def regression_errors(predictions: Values, labels: Values) -> dict[str, Any]:
     varied = min(np.ptp(labels), np.ptp(predictions)) > 0           # a variance is not quite 0 by rounding
     return {"n": len(labels), "mse": mse, "mae": float(np.mean(np.abs(error))), "rmse": mse**0.5,
             "bias": float(np.mean(error)), "r2": 1 - mse / variance if variance > 0 else None,
-            "pearson_r": float(stats.pearsonr(predictions, labels).statistic) if varied else None}
+            "pearson_r": float(pearsonr(predictions, labels).statistic) if varied else None}
 
 
 def classification_errors(predictions: Values, labels: Values, probabilities: Values | None = None,
@@ -49,13 +50,15 @@ def auroc(probabilities: Values, labels: Values, classes: Iterable[str]) -> floa
     The area is the chance that an image of the class is given a higher probability of it than one that is not, ties
     counting half: the Mann-Whitney statistic over the number of pairs.
     """
+    from scipy.stats import mannwhitneyu
+
     probabilities, labels = np.asarray(probabilities, float), np.asarray(labels, object)
     areas = []
     for column, name in enumerate(classes):
         is_it = np.asarray([label == name for label in labels])
         if is_it.any() and not is_it.all():
             positive, negative = probabilities[is_it, column], probabilities[~is_it, column]
-            ranked = stats.mannwhitneyu(positive, negative, method="asymptotic").statistic
+            ranked = mannwhitneyu(positive, negative, method="asymptotic").statistic
             areas.append(float(ranked) / (len(positive) * len(negative)))
     return float(np.mean(areas)) if areas else None
 
