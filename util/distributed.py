@@ -7,6 +7,7 @@ networks, some frozen now and then, which DDP's bookkeeping of "one backward a f
 """
 import datetime
 import os
+import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -68,6 +69,9 @@ def joined(opt: Namespace) -> Iterator[None]:
             _words = group if isinstance(group, dist.ProcessGroup) else None
             yield
     finally:
+        # Gloo's threads may be about to let go of tensors, for which they need Python's lock; the group's end holds it
+        # while it waits for them: with torch 2.6 that was for ever, now and then.
+        time.sleep(0.2)
         dist.destroy_process_group()
         _words = None
 
