@@ -8,7 +8,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -19,6 +19,11 @@ from duiit.util import plugins, trust
 from duiit.util.bounds import Bounded
 from duiit.util.errors import UserError
 from duiit.util.logs import setup_logging
+
+if TYPE_CHECKING:
+    _AnyType = click.ParamType[Any]
+else:
+    _AnyType = click.ParamType          # generic from click 8.4 on
 
 HELP = {"-h", "--help"}
 FOLDERS = {"dataroot", "checkpoints_dir", "results_dir", "extra", "truth", "cache_dir", "plugins", "from_dir", "real",
@@ -115,7 +120,7 @@ def to_click(action: argparse.Action) -> click.Option:
                         metavar=action.metavar, **settings)
 
 
-def _type(action: argparse.Action) -> click.ParamType[Any]:
+def _type(action: argparse.Action) -> _AnyType:
     if action.choices is not None:
         return click.Choice([str(c) for c in action.choices])
     if action.dest in FOLDERS:
@@ -125,7 +130,7 @@ def _type(action: argparse.Action) -> click.ParamType[Any]:
     return _Value(action)
 
 
-class _Value(click.ParamType[Any]):
+class _Value(_AnyType):
     """Names the kind of value on the help page, and completes names of things that exist."""
 
     def __init__(self, action: argparse.Action) -> None:
