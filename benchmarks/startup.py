@@ -43,7 +43,7 @@ loop.create_dataset, model.optimize_parameters = read, first_step
 
 
 def started(code, words=()):
-    """((seconds on the clock, of the processor), the same of reading the data or None) of a process that runs `code`."""
+    """((seconds on the clock, of the processor), the same of reading the data or None) of a process that runs code."""
     before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
