@@ -226,12 +226,15 @@ class CycleGANModel(BaseModel):
 
     def backward_D_A(self) -> None:
         """D_t sees each source's translations; the mean keeps its scale whatever their number."""
+        before = [(p, p.grad) for p in self.netD_A.parameters()]        # of the batches before, with --accumulate
+        self.netD_A.zero_grad()
         losses = [self.backward_D_basic(self.netD_A, self.real_B, pair.fake_x_pool.query(pair.fake_x))
                   for pair in self.pairs]
-        if len(losses) > 1:
-            for parameter in self.netD_A.parameters():
-                if parameter.grad is not None:
-                    parameter.grad /= len(losses)
+        for parameter, gradient in before:
+            if parameter.grad is not None and len(losses) > 1:
+                parameter.grad /= len(losses)
+            if parameter.grad is not None and gradient is not None:
+                parameter.grad += gradient
         self.loss_D_A = sum(losses) / len(losses)
 
     def backward_D_B(self) -> None:

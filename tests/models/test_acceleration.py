@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from duiit.models import acceleration, create_model
+from duiit.models.base_model import BaseModel
 from duiit.options import TrainOptions
 from duiit.util import checkpoint
 from duiit.util.errors import UserError
@@ -118,6 +119,57 @@ def test_keys_and_types_of_networks_stay_and_copies_are_their_own(built):
     with torch.no_grad():
         next(iter(model.netG_A.parameters())).add_(1.0)
     assert torch.equal(other(images).detach(), before)
+
+
+def test_several_sources(built):
+    words = "--model cycle_gan --dataset_mode cross_modality --sources mri,pet --input_nc 1 --output_nc 1 --pool_size 0"
+    plain, quick = built(f"{words} --amp off"), built(f"{words} --channels_last on --accumulate 2 --ema 0.9")
+    given, other = batch(), batch(seed=1)
+    several = {**{k: v for k, v in given.items() if k.startswith("B")},
+               **{f"A_{m}{k[1:]}": v for m, made in (("mri", given), ("pet", other)) for k, v in made.items()
+                  if k.startswith("A")}}
+    step(plain, several)
+    step(quick, several, several)
+    assert_close(gradients(quick), gradients(plain), 0.01)
+    assert set(quick.averages.weights()) == {"G_A_mri", "G_A_pet", "G_B_mri", "G_B_pet"}
+
+
+class PlugIn(BaseModel):
+    """As somebody writes it who knows nothing of all this."""
+
+    def __init__(self, opt):
+        super().__init__(opt)
+        self.loss_names, self.model_names, self.visual_names = ["main"], ["G"], ["fake"]
+        self.netG = torch.nn.Conv2d(1, 1, 3, padding=1)
+        self.optimizers.append(torch.optim.SGD(self.netG.parameters(), lr=0.1))
+
+    def set_input(self, input):             # noqa: A002
+        self.real = input["A"].to(self.device)
+
+    def forward(self):
+        self.fake = self.netG(self.real)
+
+    def optimize_parameters(self):
+        self.forward()
+        self.loss_main = (self.fake - 1).square().mean()
+        self.optimizers[0].zero_grad()
+        self.loss_main.backward()
+        self.optimizers[0].step()
+
+
+@pytest.mark.parametrize("way", [*WAYS, "--accumulate 2 --clip_grad 5 --ema 0.5"])
+def test_a_plug_in_learns_in_each_way(options, way):
+    half = {"amp": "fp16"} if "--amp fp16" in way else {}
+    opt = options(f"--model cycle_gan {way.replace('--amp fp16', '')}", **half)
+    found = []
+    for chosen in (opt, options("--model cycle_gan --amp off")):
+        torch.manual_seed(0)
+        model = PlugIn(chosen)
+        model.setup(chosen)
+        for seed in range(4):
+            step(model, *[batch(seed=seed)] * chosen.accumulate)
+        found.append(torch.cat([p.detach().flatten() for p in model.netG.parameters()]))
+    assert torch.allclose(*found, rtol=0.02, atol=5e-3)
 
 
 # ---- float16 --------------------------------------------------------------------------------------------------------
