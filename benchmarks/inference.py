@@ -137,7 +137,8 @@ def timed(work):
 def measure(args, folder):
     """{work: {way: seconds, images a second}, ratios of plain by ours}."""
     found, images = {}, args.scans * args.slices
-    for name, work in (("translate", Translating(folder, args.device)), ("predict", Predicting(folder, args.device))):
+    for name in args.work.split(","):
+        work = {"translate": Translating, "predict": Predicting}[name](folder, args.device)
         rounds = [(timed(work.plain), timed(work.ours)) for _ in range(args.rounds + 1)][1:]
         ratios = [statistics.median(p[k] / o[k] for p, o in rounds) for k in (0, 1)]
         rates = [round(images / statistics.median(r[way][0] for r in rounds), 2) for way in (0, 1)]
@@ -175,6 +176,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in (("size", 64), ("scans", 40), ("slices", 5), ("rounds", 3), ("threads", 0)):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--work", default="translate,predict")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--memory", type=int, nargs="+", help="numbers of slices")
     args = parser.parse_args()

@@ -24,8 +24,8 @@ from duiit.util.errors import UserError
 T = TypeVar("T")
 R = TypeVar("R")
 Images = Sequence[np.ndarray]           # each (C, H, W)
-# Of the images that go through a generator together on a CPU (16 of 64x64, one of 256x256). More leave its caches, and
-# an image takes up to a fifth longer (docs/performance.md).
+# Of the images that go through a network together on a CPU (16 of 64x64, one of 256x256). More leave its caches, and an
+# image takes a tenth to a fifth longer (docs/performance.md).
 CPU_PIXELS = 2**16
 
 
@@ -145,9 +145,7 @@ def translating(net: Module, opt: Namespace, device: torch.device) -> Callable[[
         height, width = batch[0].shape[-2:]
         padded = [transforms.pad_to(i, *(transforms.round_up(max(n, 2 * step), step) for n in (height, width)))
                   for i in batch]
-        several = max(1, CPU_PIXELS // (height * width)) if device.type == "cpu" else len(batch)
-        outputs = (net(torch.from_numpy(np.stack(some)).to(device)).float().cpu().numpy()     # (N, C, H', W')
-                   for some in in_batches(padded, several))
+        outputs = (net(some).float().cpu().numpy() for some in _on_device(padded, device))     # (N, C, H', W')
         return [transforms.crop_back(o, height, width) for output in outputs for o in output]
 
     return run
@@ -158,10 +156,17 @@ def asking(net: Module, opt: Namespace, device: torch.device) -> Callable[[Image
     float64."""
     @torch.inference_mode()
     def run(batch: Images) -> list[np.ndarray]:
-        output = net(torch.from_numpy(np.stack(batch)).to(device))
-        return list((output.softmax(1) if opt.task == "classification" else output).double().cpu().numpy())
+        outputs = (net(some) for some in _on_device(batch, device))
+        return [answer for output in outputs for answer in
+                (output.softmax(1) if opt.task == "classification" else output).double().cpu().numpy()]
 
     return run
+
+
+def _on_device(batch: Images, device: torch.device) -> Iterator[torch.Tensor]:
+    """The batch (N, C, H, W), on a CPU in as small parts as it is quickest with."""
+    several = max(1, CPU_PIXELS // math.prod(batch[0].shape[-2:])) if torch.device(device).type == "cpu" else len(batch)
+    return (torch.from_numpy(np.stack(some)).to(device) for some in in_batches(batch, several))
 
 
 def translate(net: Module, images: Iterable[np.ndarray], opt: Namespace, device: torch.device) -> list[np.ndarray]:

@@ -8,15 +8,19 @@ import subprocess
 import sys
 import threading
 import time
+from argparse import Namespace
 
 import numpy as np
 import pydicom
 import pytest
+import torch
 from PIL import Image
 
+from duiit.models import networks
 from duiit.util import threads
 from duiit.util.part_folder import PartFolder, part_of
 from duiit_cli.inference import translation
+from duiit_cli.inference.networks import translate
 
 CLIPPED = "Values are limited to -20 to 100 HU"
 
@@ -236,3 +240,12 @@ def test_a_process_that_is_killed(translated, trained, phantom, tmp_path):
     if not (tmp_path / "out").exists():
         assert translated(*LOTS, "--format", "npy", "--resume") == whole
     assert files_in(tmp_path / "out") == whole
+
+
+def test_large_images_go_through_a_network_on_a_cpu_as_single_ones_do():
+    """Bit for bit, whatever is in a batch with them."""
+    images = list(np.random.default_rng(0).uniform(-1, 1, (5, 1, 256, 256)).astype(np.float32))
+    net = networks.define_G(1, 1, 4, "resnet_1blocks").eval()
+    opt = Namespace(netG="resnet_1blocks", batch_size=5)
+    alone = [made for i in images for made in translate(net, [i], opt, torch.device("cpu"))]
+    np.testing.assert_array_equal(translate(net, images, opt, torch.device("cpu")), alone)
