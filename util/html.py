@@ -57,7 +57,7 @@ class HTML:
         self.refresh = refresh
         self.filename = filename
         self._sections: list[list[str]] = [[]]
-        self._stems: set[str] = set()
+        self._stems: dict[str, int] = {}        # {stem: the last number it was given}
         Path(self.img_dir).mkdir(parents=True, exist_ok=True)
 
     def get_image_dir(self) -> str:
@@ -99,11 +99,12 @@ class HTML:
 
     def free_stem(self, stem: str) -> str:
         """`stem`, or `stem_2` and so on if images were already named so: none may replace another's."""
-        free, number = stem, 1
+        free, number = stem, self._stems.get(stem, 0)
         while free in self._stems:
             number += 1
             free = f"{stem}_{number}"
-        self._stems.add(free)
+        self._stems[stem] = max(number, 1)
+        self._stems.setdefault(free, 1)
         return free
 
     def save(self) -> None:

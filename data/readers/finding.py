@@ -110,7 +110,8 @@ def _group(files: list[Path], root: Path, patient_of: PatientOf, modalities: tup
             unread.append(path)
     tell_unread(unread, root)
     tell_sideless([scan.files[0] for scan in volumes], root)
-    scans = [_image_scan(key, paths, root, images) for key, paths in images.items()] + volumes
+    owners = Counter((kind, folder) for kind, folder, _ in images)
+    scans = [_image_scan(key, paths, root, owners[key[:2]] > 1) for key, paths in images.items()] + volumes
     if not dicom:
         return scans
     from duiit.data.readers import dicom_series  # late: a folder without DICOM need not wait for pydicom
@@ -150,10 +151,9 @@ def _volume_patient(path: Path, root: Path) -> str:
     return relative.parts[0] if len(relative.parts) > 1 else stem_of(path)
 
 
-def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path,
-                groups: Iterable[tuple[str, Path, str]]) -> Scan:
+def _image_scan(key: tuple[str, Path, str], paths: list[Path], root: Path, shared: bool) -> Scan:
+    """shared: other patients' images lie in the folder as well."""
     kind, folder, patient = key
-    shared = sum(other[:2] == key[:2] for other in groups) > 1
     name = folder.relative_to(root).as_posix()
     if folder == root or shared:
         name = patient if folder == root else f"{name}/{patient}"
@@ -185,6 +185,7 @@ def _series_scans(series: "list[Series]", root: Path, patient_of: PatientOf) -> 
     crowd = Counter(folder for folder, _, _ in {(_folder(one), _series_label(one), "" if one.label else one.files)
                                                 for one in series if not one.problem})
     anonymous = _constant_ids(series, root)
+    studies = len({one.headers[0].study for one in series if one.headers})
     scans = []
     for one in series:
         folder = _folder(one)
@@ -193,7 +194,7 @@ def _series_scans(series: "list[Series]", root: Path, patient_of: PatientOf) -> 
             name = _name(one.files[0], root)
         elif crowd[folder] > 1:
             name = PurePosixPath(name, f"series_{_series_label(one)}").as_posix()
-        patient = patient_of(one.files[0]) or _dicom_patient(one, series, root, anonymous)
+        patient = patient_of(one.files[0]) or _dicom_patient(one, root, anonymous, studies > 1)
         scans.append(Scan(_labelled(name or root.resolve().name, one), patient, one.files, "dicom", root,
                           frames=one.frames))
     return scans
@@ -222,14 +223,13 @@ def _constant_ids(series: "list[Series]", root: Path) -> set[str]:
     return {name for name in folders if constant or NOBODY.fullmatch(name)}
 
 
-def _dicom_patient(one: "Series", series: "list[Series]", root: Path, anonymous: set[str]) -> str:
+def _dicom_patient(one: "Series", root: Path, anonymous: set[str], several_studies: bool) -> str:
     if one.headers and one.headers[0].patient_id not in anonymous:
         return one.headers[0].patient_id
     relative = one.files[0].relative_to(root)
     if len(relative.parts) > 1:
         return relative.parts[0]
-    studies = {other.headers[0].study for other in series if other.headers}
-    return one.headers[0].study if one.headers and len(studies) > 1 else root.resolve().name
+    return one.headers[0].study if one.headers and several_studies else root.resolve().name
 
 
 def patient_regex(pattern: str) -> re.Pattern[str]:
