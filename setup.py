@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "util" / "version.py").read
 INSIDE = ("data", "models", "options", "util")
 PACKAGES = {"duiit": "duiit", "duiit_cli": "duiit_cli", **{f"duiit.{name}": name for name in INSIDE}}
 
-ITK = ["SimpleITK>=2.3"]
+ITK = ["SimpleITK>=2.4"]
 DICOM = ["python-gdcm>=3.0.24"]
 EXPORT = ["onnx>=1.17", "onnxscript>=0.1", "onnxruntime>=1.20"]
 CLUSTER = ["submitit>=1.5"]
@@ -38,11 +38,11 @@ setup(
         "scikit-image>=0.22",
         "pandas>=2.1",
         "openpyxl>=3.1",
-        "pillow>=10.1",
+        "pillow>=11.3",
         "tifffile>=2023.9",
         "imagecodecs>=2023.9",
         "netpbmfile>=2023.8",
-        "pydicom>=3.0,<4",
+        "pydicom>=3.0.1,<4",
         "nibabel>=5.2",
         "click>=8.1.7,<9",
         "rich>=13.6",

@@ -90,7 +90,10 @@ def test_tiff_packed_bits_keep_their_white(tmp_path, bits):
     white = 2**bits - 1
     scale = np.float32(255 / white) if bits < 8 else 1
     for kind, right in (("minisblack", stored), ("miniswhite", white - stored)):
-        tifffile.imwrite(tmp_path / "a.tif", stored, photometric=kind, bitspersample=bits)
+        try:
+            tifffile.imwrite(tmp_path / "a.tif", stored, photometric=kind, bitspersample=bits)
+        except NotImplementedError as error:
+            pytest.skip(f"imagecodecs before 2026.3 reads such files, but writes none: {error}")
         same(tmp_path / "a.tif", [right * scale], DISPLAY if bits < 8 else GREY)
 
 
@@ -103,6 +106,8 @@ def test_tiff_one_bit(tmp_path):
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4"])
 def test_tiff_as_pillow_writes_and_reads_it(tmp_path, compression):
+    if compression == "group4" and tifffile.COMPRESSION.CCITT_T6 not in tifffile.TIFF.DECOMPRESSORS:
+        pytest.skip("tifffile before 2026.3 does not decode Group 4")
     modes = {"jpeg": ("L", "RGB"), "group4": ("1",)}.get(compression, ("1", "L", "RGB", "I;16", "F"))
     for mode in modes:
         image = Image.fromarray(noise("u2", 21, 18)) if mode == "I;16" else Image.fromarray(
