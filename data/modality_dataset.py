@@ -117,9 +117,9 @@ def _stacked(images: list[Any]) -> torch.Tensor:
 
 def _on(device: str, batch: torch.Tensor) -> torch.Tensor:
     """There; a GPU takes it out of pinned memory, and nobody waits for that."""
-    if batch.device.type == "cpu" and device.startswith("cuda"):
-        batch = batch.pin_memory()
-    return batch.to(device, non_blocking=True)
+    if device.startswith("cuda") and batch.device.type == "cpu":
+        return batch.pin_memory().to(device, non_blocking=True)
+    return batch.to(device)
 
 
 class PreparedDataset(BaseDataset):

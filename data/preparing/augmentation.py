@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from duiit.data.preparing import policy
-from duiit.data.preparing.cohort import STEP
+from duiit.data.preparing.cohort import STEP, as_float
 from duiit.data.preparing.transforms import BACKGROUND
 from duiit.util.errors import UserError
 
@@ -45,17 +45,13 @@ def draw(kind: str, shape: tuple[int, ...], rng: np.random.Generator) -> Any:
 
 def augment(stored: torch.Tensor, kind: str, choices: Sequence[Any]) -> torch.Tensor:
     """Stored images, int16 (N, C, H, W) in [-STEP, STEP] on any device -> float32 in [-1, 1], each as it was drawn."""
-    apply = KINDS[kind].apply
-    if stored.device.type != "cpu" or len(stored) <= BLOCK:
-        return apply(stored, choices)
-    done = torch.empty(stored.shape)
-    for at in range(0, len(stored), BLOCK):
-        done[at:at + BLOCK] = apply(stored[at:at + BLOCK], choices[at:at + BLOCK])
-    return done
+    return KINDS[kind].apply(stored, choices)
 
 
 def _as_float(stored: torch.Tensor) -> torch.Tensor:
-    """As cohort.as_float does it, to the bit."""
+    """int16 -> float32 in [-1, 1]; on a CPU by numpy, which needs one pass."""
+    if stored.device.type == "cpu":
+        return torch.from_numpy(as_float(stored.numpy()))
     return stored.to(torch.float32).mul_(float(np.float32(1 / STEP)))
 
 
@@ -69,8 +65,13 @@ def _draw_simple(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[floa
 
 
 def _simple(stored: torch.Tensor, choices: Sequence[tuple[float, int, int, float, float]]) -> torch.Tensor:
-    levels = stored.to(torch.float32).add_(STEP)
-    return jitter(move(levels, [c[:3] for c in choices]), [c[3:] for c in choices])
+    done = torch.empty(stored.shape, device=stored.device)
+    block = BLOCK if stored.device.type == "cpu" else len(stored)
+    for at in range(0, len(stored), block):
+        some = choices[at:at + block]
+        levels = stored[at:at + block].to(torch.float32).add_(STEP)
+        done[at:at + block] = jitter(move(levels, [c[:3] for c in some]), [c[3:] for c in some])
+    return done
 
 
 def move(images: torch.Tensor, choices: Sequence[tuple[float, int, int]]) -> torch.Tensor:
@@ -150,7 +151,7 @@ def _by_policy(stored: torch.Tensor, choices: Sequence[policy.Choices]) -> torch
 
 class Kind(NamedTuple):
     draw: Callable[[tuple[int, ...], np.random.Generator], Any]
-    apply: Callable[[torch.Tensor, Sequence[Any]], torch.Tensor]        # as `augment`, a few images
+    apply: Callable[[torch.Tensor, Sequence[Any]], torch.Tensor]        # as `augment`
 
 
 KINDS = {"none": Kind(lambda shape, rng: None, lambda stored, choices: _as_float(stored)),
