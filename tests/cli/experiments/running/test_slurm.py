@@ -188,7 +188,11 @@ def test_jobs_are_cancelled_with_the_command_and_outlive_its_murder(tmp_path, sl
     first = experiment()
     until(waiting, first)
     first.send_signal(signal.SIGINT)
-    assert first.wait(300) == 130
+    try:
+        first.wait(150)
+    except subprocess.TimeoutExpired:           # Python drops an interrupt that comes while it cleans up after objects
+        first.send_signal(signal.SIGINT)
+    assert first.wait(150) == 130
     assert not jobs(slurm), "cancelled, and waited for"
     assert "everything is saved" in said()
     came = waiting()
